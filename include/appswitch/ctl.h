@@ -1,0 +1,49 @@
+/* ctl.h - the control protocol between the commands and the daemon.
+ *
+ * A SOCK_SEQPACKET UNIX socket; every message is one JSON object of at most CTL_MSG_MAX bytes.
+ * A request is answered by one message, or by several of which all but the last carry
+ * "more": true. {"ok": true, …} or {"ok": false, "error": "one line for a person"}.
+ * Unknown keys and unknown ops are errors. A request that is refused changes nothing.
+ *
+ *   {"op":"register", "ips":["10.0.0.5"], "name":"db", "network":"default",
+ *    "tags":["k=v"], "lb":"local-first", "command":"nginx -g …"}
+ *      -> {"ok":true, "app":7, "ipv4":"10.0.0.5", "ipv6":"fd…", "userns":false}
+ *      ipv4 and ipv6 are always given: what the user did not choose is invented by the daemon.
+ *      With "userns":true the message carries one fd (SCM_RIGHTS): the user namespace to enter
+ *      with setns() before the app's own is unshared (a daemon without privileges).
+ *   {"op":"attach", "listener":FD, "probe":FD}
+ *      on the same connection, after the filter is in force: numbers of fds in the sender's own
+ *      table, which the daemon takes with pidfd_getfd(2): the seccomp listener, and any AF_INET
+ *      stream socket made inside the app's network namespace. It must be sent with write(2) and
+ *      its answer read with read(2).
+ *      -> {"ok":true}; from now on traps are serviced. Closing the connection before that
+ *      forgets the app.
+ *   {"op":"get", "what":"services"|"apps"|"connections"|"nodes"}
+ *      -> {"ok":true, "rows":[{…flat…}, …], "more":true}… -> {"ok":true, "rows":[…]}
+ *
+ * Who asks is taken from the kernel (SO_PEERPIDFD, SO_PEERCRED and the socket's network
+ * namespace), never from the message: register and attach from inside an app are refused. */
+#ifndef APPSWITCH_CTL_H
+#define APPSWITCH_CTL_H
+
+#include <stddef.h>
+
+#define CTL_MSG_MAX 65536
+
+/* The path to use: @opt if given, else $APPSWITCH_SOCKET, else the default of the user
+ * (/run/appswitch/appswitch.sock for root, $XDG_RUNTIME_DIR/appswitch/appswitch.sock otherwise,
+ * /tmp/appswitch-UID/appswitch.sock without that variable).
+ * 0, -ENAMETOOLONG (does not fit a sockaddr_un). */
+int ctl_socket_path(const char *opt, char *ret_path, size_t size);
+
+/* A connected, close-on-exec fd, or -errno: -ENOENT and -ECONNREFUSED mean nobody serves. */
+int ctl_connect(const char *path);
+
+/* One request message; whole or -errno. write(2), so it also works below the filter. */
+int ctl_send(int fd, const char *msg, size_t len);
+
+/* One answer into @buf (NUL-terminated). Returns its length, 0 at end of stream, -errno.
+ * *@ret_fd, if not NULL, gets an fd that came with it (the caller's), or -1. */
+long ctl_recv(int fd, char *buf, size_t size, int *ret_fd);
+
+#endif
