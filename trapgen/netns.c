@@ -1,0 +1,179 @@
+#include <trapgen/netns.h>
+
+#include <appswitch/addr.h>
+#include <appswitch/util.h>
+
+#include <fcntl.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+
+#define LO_IFINDEX 1 /* the kernel makes it first, in every namespace */
+#define GID_LIMIT  2147483647
+
+static int write_file(const char *path, const char *text)
+{
+	_cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		return -errno;
+	return 0;
+}
+
+/* The one user and group, under the same numbers: a file's owner looks the same inside. The
+ * daemon, which owns the namespace above, keeps its capabilities over this one. */
+static int enter_userns(int parent, const char **ret_what)
+{
+	unsigned uid = geteuid(), gid = getegid();
+	char map[64];
+	int r;
+
+	*ret_what = "enter the daemon's user namespace";
+	if (setns(parent, CLONE_NEWUSER) < 0)
+		return -errno;
+	*ret_what = "make a user namespace";
+	if (unshare(CLONE_NEWUSER) < 0)
+		return -errno;
+	*ret_what = "map the user into the namespace";
+	r = write_file("/proc/self/setgroups", "deny");
+	if (r < 0)
+		return r;
+	snprintf(map, sizeof(map), "%u %u 1", uid, uid);
+	r = write_file("/proc/self/uid_map", map);
+	if (r < 0)
+		return r;
+	*ret_what = "map the group into the namespace";
+	snprintf(map, sizeof(map), "%u %u 1", gid, gid);
+	return write_file("/proc/self/gid_map", map);
+}
+
+/* Sends one request and waits for its acknowledgement. */
+static int nl_transact(int nl, struct nlmsghdr *req)
+{
+	struct {
+		struct nlmsghdr hdr;
+		struct nlmsgerr err;
+		char more[256]; /* the request again, and the kernel's extended text */
+	} ack;
+	ssize_t n;
+
+	req->nlmsg_flags |= NLM_F_REQUEST | NLM_F_ACK;
+	if (send(nl, req, req->nlmsg_len, 0) < 0)
+		return -errno;
+	do {
+		n = recv(nl, &ack, sizeof(ack), 0);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	if (n < (ssize_t)offsetof(__typeof__(ack), more) || ack.hdr.nlmsg_type != NLMSG_ERROR)
+		return -EBADMSG;
+	return ack.err.error;
+}
+
+static int lo_up(int nl)
+{
+	struct {
+		struct nlmsghdr hdr;
+		struct ifinfomsg ifi;
+	} req = {
+		.hdr = { .nlmsg_len = sizeof(req), .nlmsg_type = RTM_NEWLINK },
+		.ifi = { .ifi_index = LO_IFINDEX, .ifi_flags = IFF_UP, .ifi_change = IFF_UP },
+	};
+
+	return nl_transact(nl, &req.hdr);
+}
+
+static int lo_add(int nl, const char *text)
+{
+	struct {
+		struct nlmsghdr hdr;
+		struct ifaddrmsg ifa;
+		struct rtattr attr;
+		uint8_t bytes[16];
+	} req = { 0 };
+	struct as_addr addr;
+	unsigned len;
+
+	if (as_addr_parse(text, &addr) < 0)
+		return -EINVAL;
+	len = as_addr_is_v4(&addr) ? 4 : 16;
+	memcpy(req.bytes, addr.b + 16 - len, len);
+	req.attr.rta_type = IFA_LOCAL;
+	req.attr.rta_len = (unsigned short)RTA_LENGTH(len);
+	req.ifa.ifa_family = (unsigned char)as_addr_family(&addr);
+	req.ifa.ifa_prefixlen = (unsigned char)(8 * len);
+	/* usable at once: nobody to collide with, and bind() must not fail as tentative */
+	req.ifa.ifa_flags = IFA_F_NODAD;
+	req.ifa.ifa_index = LO_IFINDEX;
+	req.hdr.nlmsg_type = RTM_NEWADDR;
+	req.hdr.nlmsg_flags = NLM_F_CREATE | NLM_F_EXCL;
+	req.hdr.nlmsg_len = NLMSG_LENGTH(sizeof(req.ifa)) + RTA_LENGTH(len);
+	return nl_transact(nl, &req.hdr);
+}
+
+static int setup_lo(const struct netns_config *cfg, const char **ret_what)
+{
+	_cleanup_close_ int nl = -1;
+	int r;
+
+	*ret_what = "open a netlink socket";
+	nl = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	if (nl < 0)
+		return -errno;
+	*ret_what = "bring the namespace's loopback up";
+	r = lo_up(nl);
+	if (r < 0)
+		return r;
+	*ret_what = "add the IPv4 address to the namespace";
+	r = lo_add(nl, cfg->ipv4);
+	if (r < 0)
+		return r;
+	*ret_what = "add the IPv6 address to the namespace";
+	r = lo_add(nl, cfg->ipv6);
+	/* a kernel without IPv6 has no sockets either that would need the address */
+	return r == -EAFNOSUPPORT || r == -EOPNOTSUPP ? 0 : r;
+}
+
+static int setup_sysctls(bool rootless, const char **ret_what)
+{
+	char own[64], all[64];
+	int r;
+
+	/* port 80 belongs to the app, whoever it runs as */
+	*ret_what = "set net.ipv4.ip_unprivileged_port_start";
+	r = write_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+	if (r < 0)
+		return r;
+	*ret_what = "set net.ipv4.ping_group_range";
+	snprintf(own, sizeof(own), "%u %u", (unsigned)getegid(), (unsigned)getegid());
+	snprintf(all, sizeof(all), "0 %d", GID_LIMIT);
+	r = write_file("/proc/sys/net/ipv4/ping_group_range", rootless ? own : all);
+	if (r == -EINVAL && !rootless) /* root of a container: not all groups are mapped */
+		r = write_file("/proc/sys/net/ipv4/ping_group_range", own);
+	if (r < 0)
+		return r;
+	/* programs that ask for MPTCP then fall back to TCP, which is what we stand in for */
+	*ret_what = "set net.mptcp.enabled";
+	r = write_file("/proc/sys/net/mptcp/enabled", "0");
+	return r == -ENOENT ? 0 : r;
+}
+
+int netns_enter(const struct netns_config *cfg, const char **ret_what)
+{
+	int r;
+
+	if (cfg->userns >= 0) {
+		r = enter_userns(cfg->userns, ret_what);
+		if (r < 0)
+			return r;
+	}
+	*ret_what = "make a network namespace";
+	if (unshare(CLONE_NEWNET) < 0)
+		return -errno;
+	r = setup_lo(cfg, ret_what);
+	if (r < 0)
+		return r;
+	return setup_sysctls(cfg->userns >= 0, ret_what);
+}
