@@ -1,0 +1,688 @@
+/* accept() on a stand-in listener.
+ *
+ *   take     a connection out of the listener's queue, or one that an earlier accept() could
+ *            not be given (ST_ACCEPTED from here on)
+ *   tell     write the client's virtual address to the caller
+ *   hand     over: ADDFD, then SEND with the number. ADDFD with SEND in one is slower (its
+ *            wake-up ignores the sync flag), and a signal to the worker would make the target's
+ *            accept() return 0, that is stdin
+ * A caller that went away before ADDFD: the connection waits for the next accept() and the
+ * listener is made readable again. After ADDFD: the number, process and socket are remembered
+ * and the next accept() of that process returns it.
+ * A blocking accept() that finds nothing is parked: its call slot waits on the listener, a copy
+ * of which is watched (as natively, where the call holds the file). */
+#include "traphandler/conn/accept.h"
+
+#include "traphandler/conn/connect.h"
+#include "traphandler/conn/face.h"
+#include "traphandler/conn/listen.h"
+#include "traphandler/conn/replace.h"
+#include "traphandler/conn/standin.h"
+#include "traphandler/service/registry.h"
+
+#include <appswitch/log.h>
+#include <appswitch/util.h>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#define INHERIT_MAX_AGE_MS 50
+
+struct parked {
+	struct parked *next;
+	uint32_t slot;
+};
+
+struct delivery {
+	struct delivery *next;
+	int fd; /* ours, for anybody; or -1: it sits in the process below */
+	int tgid, at;
+	uint64_t cookie;
+};
+
+static atomic_uint n_deadlines;
+
+/* ---- what could not be delivered ---- */
+
+static void add_delivery(struct switch_ctx *sw, struct listener *l, const struct delivery *d)
+{
+	struct delivery *copy = malloc(sizeof(*copy));
+
+	if (copy == NULL || l->gone) {
+		cleanup_close(&d->fd);
+		free(copy);
+		return;
+	}
+	*copy = *d;
+	copy->next = NULL;
+	struct delivery **p = &l->deliveries;
+	while (*p != NULL)
+		p = &(*p)->next;
+	*p = copy;
+	(void)sw;
+}
+
+void accept_requeue(struct switch_ctx *sw, struct listener *l, int fd)
+{
+	struct delivery d = { .fd = fd };
+
+	add_delivery(sw, l, &d);
+}
+
+static void requeue(struct trap *t, struct listener *l, int fd)
+{
+	pthread_mutex_lock(&t->sw->lock);
+	accept_requeue(t->sw, l, fd);
+	pthread_mutex_unlock(&t->sw->lock);
+	standin_ring(l);
+}
+
+static void remember_installed(struct trap *t, struct listener *l, int at, uint64_t cookie)
+{
+	struct delivery d = { .fd = -1, .at = at, .cookie = cookie };
+
+	d.tgid = worker_tgid(t->w, t->tid);
+	pthread_mutex_lock(&t->sw->lock);
+	add_delivery(t->sw, l, &d);
+	pthread_mutex_unlock(&t->sw->lock);
+	standin_ring(l);
+}
+
+/* 1: *ret_fd is ours to deliver; 2: *ret_fd is a number the app already has; 0: nothing. */
+static int take_delivery(struct trap *t, struct listener *l, int *ret_fd)
+{
+	struct delivery *d = NULL;
+	int tgid, copy, result = 0;
+
+	if (l->deliveries == NULL)
+		return 0;
+	tgid = worker_tgid(t->w, t->tid);
+	while (result == 0) {
+		pthread_mutex_lock(&t->sw->lock);
+		struct delivery **p = &l->deliveries;
+		while (*p != NULL && (*p)->fd < 0 && (*p)->tgid != tgid)
+			p = &(*p)->next;
+		d = *p;
+		if (d != NULL)
+			*p = d->next;
+		pthread_mutex_unlock(&t->sw->lock);
+		if (d == NULL)
+			return 0;
+		if (d->fd >= 0) {
+			*ret_fd = d->fd;
+			result = 1;
+		} else if (trap_getfd(t, d->at, &copy) == 0) {
+			if (sock_cookie(copy) == d->cookie) {
+				*ret_fd = d->at;
+				result = 2;
+			}
+			close(copy);
+		}
+		free(d);
+	}
+	return result;
+}
+
+/* ---- taking from the queue ---- */
+
+/* Only what a daemon of ours connected is a client; see unix(7), SO_PEERCRED. */
+static bool genuine(const struct switch_ctx *sw, int fd)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
+		return false;
+	for (unsigned i = 0; i < ST_PIDS; i++) {
+		if (sw->st.h->pids[i] == cred.pid)
+			return true;
+	}
+	return false;
+}
+
+/* The next client's connection from @listening. 0, -EAGAIN, -EINVAL (shut down), -EMFILE, … */
+static int take_connection(struct switch_ctx *sw, struct listener *l, int listening,
+			   int *ret_fd, struct standin_name *ret_name)
+{
+	for (;;) {
+		struct pollfd p = { .fd = listening, .events = POLLIN };
+		struct sockaddr_un un;
+		socklen_t len = sizeof(un);
+		_cleanup_close_ int fd = -1;
+		int r = -EAGAIN;
+
+		/* the file's blocking mode is the app's to choose, so accept4() may block:
+		 * look first, and let nobody in between */
+		pthread_mutex_lock(&l->accept_lock);
+		if (poll(&p, 1, 0) == 1) {
+			fd = accept4(listening, (struct sockaddr *)&un, &len, SOCK_CLOEXEC);
+			r = fd < 0 ? -errno : 0;
+		}
+		pthread_mutex_unlock(&l->accept_lock);
+		if (r < 0)
+			return r == -EINTR ? -EAGAIN : r;
+		if (l->full != NULL) {
+			pthread_mutex_lock(&sw->lock);
+			connect_retry_full(sw, l);
+			pthread_mutex_unlock(&sw->lock);
+		}
+		if (name_decode(&un, len, ret_name) != NAME_CLIENT || !genuine(sw, fd))
+			continue;
+		*ret_fd = fd_steal(&fd);
+		return 0;
+	}
+}
+
+/* TCP's accepted sockets inherit the listener's options; AF_UNIX's do not. Read at most every
+ * INHERIT_MAX_AGE_MS, applied where they differ from the default. */
+static void inherit_options(struct listener *l, int listening, int fd)
+{
+	uint64_t now = now_ms();
+
+	if (now - l->inherit_at_ms > INHERIT_MAX_AGE_MS) {
+		socklen_t len;
+		uint32_t set = 0;
+		int locks = 0;
+
+		len = sizeof(l->keepalive);
+		if (getsockopt(listening, SOL_SOCKET, SO_KEEPALIVE, &l->keepalive, &len) == 0 &&
+		    l->keepalive)
+			set |= 1;
+		len = sizeof(l->linger);
+		if (getsockopt(listening, SOL_SOCKET, SO_LINGER, &l->linger, &len) == 0 &&
+		    l->linger.onoff)
+			set |= 2;
+		len = sizeof(l->rcvtimeo);
+		if (getsockopt(listening, SOL_SOCKET, SO_RCVTIMEO, &l->rcvtimeo, &len) == 0 &&
+		    (l->rcvtimeo.tv_sec || l->rcvtimeo.tv_usec))
+			set |= 4;
+		len = sizeof(l->sndtimeo);
+		if (getsockopt(listening, SOL_SOCKET, SO_SNDTIMEO, &l->sndtimeo, &len) == 0 &&
+		    (l->sndtimeo.tv_sec || l->sndtimeo.tv_usec))
+			set |= 8;
+		len = sizeof(l->priority);
+		if (getsockopt(listening, SOL_SOCKET, SO_PRIORITY, &l->priority, &len) == 0 &&
+		    l->priority)
+			set |= 16;
+		len = sizeof(locks);
+		if (getsockopt(listening, SOL_SOCKET, SO_BUF_LOCK, &locks, &len) == 0 &&
+		    locks) {
+			len = sizeof(l->sndbuf);
+			if ((locks & 1) &&
+			    getsockopt(listening, SOL_SOCKET, SO_SNDBUF, &l->sndbuf, &len) == 0)
+				set |= 32;
+			len = sizeof(l->rcvbuf);
+			if ((locks & 2) &&
+			    getsockopt(listening, SOL_SOCKET, SO_RCVBUF, &l->rcvbuf, &len) == 0)
+				set |= 64;
+		}
+		l->inherit_set = set;
+		l->inherit_at_ms = now;
+	}
+	if (l->inherit_set == 0)
+		return;
+	if (l->inherit_set & 1)
+		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &l->keepalive, sizeof(l->keepalive));
+	if (l->inherit_set & 2)
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &l->linger, sizeof(l->linger));
+	if (l->inherit_set & 4)
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &l->rcvtimeo, sizeof(l->rcvtimeo));
+	if (l->inherit_set & 8)
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &l->sndtimeo, sizeof(l->sndtimeo));
+	if (l->inherit_set & 16)
+		setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &l->priority, sizeof(l->priority));
+	if (l->inherit_set & 32) {
+		int half = l->sndbuf / 2;
+
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &half, sizeof(half));
+	}
+	if (l->inherit_set & 64) {
+		int half = l->rcvbuf / 2;
+
+		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &half, sizeof(half));
+	}
+}
+
+/* ---- handing over ---- */
+
+/* The number at which the target has the socket @fd, or -1. Only after a restart. */
+static int find_installed(struct trap *t, int fd)
+{
+	char path[64], want[48], link[48];
+	struct stat sb;
+	struct dirent *d;
+	DIR *dir;
+	int found = -1;
+
+	if (fstat(fd, &sb) < 0)
+		return -1;
+	snprintf(want, sizeof(want), "socket:[%lu]", (unsigned long)sb.st_ino);
+	snprintf(path, sizeof(path), "/proc/%d/fd", t->tid);
+	dir = opendir(path);
+	while (dir != NULL && found < 0 && (d = readdir(dir)) != NULL) {
+		ssize_t len = readlinkat(dirfd(dir), d->d_name, link, sizeof(link) - 1);
+
+		if (len > 0 && (link[len] = '\0', strcmp(link, want) == 0))
+			found = atoi(d->d_name);
+	}
+	if (dir != NULL)
+		closedir(dir);
+	return found;
+}
+
+/* The connection in call->fd goes to the app. */
+static void hand_over(struct trap *t, struct listener *l)
+{
+	int flags = t->nr == SYS_accept4 ? trap_int(t, 3) : 0;
+	int fd = t->call->fd, at;
+
+	at = trap_addfd(t, fd, -1, flags & SOCK_CLOEXEC);
+	if (at == -EAGAIN && trap_valid(t)) {
+		uint32_t slot = (uint32_t)(t->call - t->sw->st.calls);
+
+		log_debug("app %u: thread %d did not take its connection in time; again",
+			  t->app->id, t->tid);
+		trap_park(t);
+		pool_resume_later(t->sw, slot);
+		return;
+	}
+	t->call->fd = -1;
+	if (at < 0) {
+		requeue(t, l, fd);
+		if (at == -EMFILE)
+			trap_reply_errno(t, EMFILE);
+		else
+			trap_drop(t);
+		return;
+	}
+	uint64_t cookie = 0;
+	if (trap_reply_value(t, at) == -ENOENT) {
+		cookie = sock_cookie(fd);
+		remember_installed(t, l, at, cookie);
+	}
+	close(fd);
+}
+
+static void tell_and_hand_over(struct trap *t, struct listener *l, int listening)
+{
+	int flags = t->nr == SYS_accept4 ? trap_int(t, 3) : 0;
+	int fd = t->call->fd, r = 0;
+	struct sock conn;
+
+	if (t->args[1] != 0) {
+		struct as_endpoint client;
+
+		sock_classify(t->app, t->sw, fd, &conn);
+		client = standin_remote(&conn);
+		r = face_write_addr(t, t->args[1], t->args[2], &client, l->face);
+	}
+	if (r == -ENOENT) {
+		t->call->fd = -1;
+		trap_drop(t);
+		requeue(t, l, fd);
+		return;
+	}
+	if (r < 0) {
+		/* as the kernel does: the connection is lost with the bad pointer */
+		t->call->fd = -1;
+		close(fd);
+		trap_reply_errno(t, -r);
+		return;
+	}
+	if (flags & SOCK_NONBLOCK)
+		fcntl(fd, F_SETFL, O_NONBLOCK);
+	standin_tune(t->sw, fd, true);
+	inherit_options(l, listening, fd);
+	hand_over(t, l);
+}
+
+/* ---- waiting ---- */
+
+static uint64_t accept_deadline(int fd)
+{
+	struct timeval tv = { 0 };
+	socklen_t len = sizeof(tv);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &len) < 0 ||
+	    (tv.tv_sec == 0 && tv.tv_usec == 0))
+		return 0;
+	return now_ns() + (uint64_t)tv.tv_sec * 1000000000u + (uint64_t)tv.tv_usec * 1000u;
+}
+
+/* Takes @listening (ours) if it becomes the one that is watched. */
+static void park_accept(struct trap *t, struct listener *l, int *listening)
+{
+	struct parked *p = malloc(sizeof(*p));
+	struct parked **tail;
+	bool again;
+	int r;
+
+	if (p == NULL) {
+		trap_reply_errno(t, ENOMEM);
+		return;
+	}
+	if (t->call->deadline_ns == 0)
+		t->call->deadline_ns = accept_deadline(*listening);
+	if (t->call->deadline_ns != 0)
+		atomic_fetch_add(&n_deadlines, 1);
+	t->call->cookie = l->anchor;
+	p->slot = (uint32_t)(t->call - t->sw->st.calls);
+	p->next = NULL;
+	pthread_mutex_lock(&t->sw->lock);
+	if (l->gone) {
+		pthread_mutex_unlock(&t->sw->lock);
+		free(p);
+		trap_reply_errno(t, EINVAL);
+		return;
+	}
+	trap_park(t);
+	for (tail = &l->accepts; *tail != NULL; tail = &(*tail)->next)
+		;
+	*tail = p;
+	again = l->watch_fd >= 0;
+	if (!again)
+		l->watch_fd = fd_steal(listening);
+	r = pool_watch(t->sw, l->watch_fd, l->slot, again);
+	if (r < 0)
+		log_error("app %u: its accept() cannot be watched: %s", l->app->id,
+			  strerror(-r));
+	pthread_mutex_unlock(&t->sw->lock);
+}
+
+/* Under sw->lock: the first that waits, or -1; the watch ends with the last. */
+static int pop_parked(struct switch_ctx *sw, struct listener *l)
+{
+	struct parked *p = l->accepts;
+	int slot;
+
+	if (p == NULL)
+		return -1;
+	slot = (int)p->slot;
+	l->accepts = p->next;
+	free(p);
+	if (sw->st.calls[slot].deadline_ns != 0)
+		atomic_fetch_sub(&n_deadlines, 1);
+	if (l->accepts == NULL && l->watch_fd >= 0) {
+		pool_unwatch(sw, l->watch_fd);
+		close(l->watch_fd);
+		l->watch_fd = -1;
+	}
+	return slot;
+}
+
+void accept_ready(struct worker *w, uint32_t slot)
+{
+	struct switch_ctx *sw = w->sw;
+	struct listener *l;
+	struct app *app = NULL;
+	int fd = -1, next = -1;
+
+	pthread_mutex_lock(&sw->lock);
+	l = slot < ST_LISTENERS ? sw->listeners[slot] : NULL;
+	while (l != NULL && l->accepts != NULL) {
+		if (call_valid(l->app, &sw->st.calls[l->accepts->slot])) {
+			/* the call needs the file even if the app has closed its number */
+			fd = l->watch_fd >= 0 ? fcntl(l->watch_fd, F_DUPFD_CLOEXEC, 3) : -1;
+			next = pop_parked(sw, l);
+			break;
+		}
+		pool_free_slot(sw, (uint32_t)pop_parked(sw, l));
+	}
+	if (l != NULL && l->accepts != NULL)
+		pool_watch(sw, l->watch_fd, l->slot, true);
+	if (next >= 0) {
+		app = l->app;
+		app_ref(app);
+		sw->st.calls[next].fd = fd;
+		sw->st.calls[next].stage = ST_READY;
+	} else {
+		cleanup_close(&fd);
+	}
+	pthread_mutex_unlock(&sw->lock);
+	if (next >= 0) {
+		pool_service(w, app, (uint32_t)next);
+		pool_put_app(sw, app);
+	}
+}
+
+void accept_check_parked(struct switch_ctx *sw, struct listener *l)
+{
+	if (l->accepts == NULL)
+		return;
+	pthread_mutex_lock(&sw->lock);
+	while (l->accepts != NULL && !call_valid(l->app, &sw->st.calls[l->accepts->slot]))
+		pool_free_slot(sw, (uint32_t)pop_parked(sw, l));
+	pthread_mutex_unlock(&sw->lock);
+}
+
+bool accept_has_deadlines(void)
+{
+	return n_deadlines > 0;
+}
+
+void accept_tick(struct switch_ctx *sw)
+{
+	uint64_t now = now_ns();
+
+	for (unsigned i = 0; n_deadlines > 0 && i < ST_LISTENERS; i++) {
+		struct trap t = { .sw = sw };
+		struct listener *l;
+
+		pthread_mutex_lock(&sw->lock);
+		l = sw->listeners[i];
+		for (struct parked **p = l != NULL ? &l->accepts : NULL;
+		     p != NULL && *p != NULL; p = &(*p)->next) {
+			struct st_call *call = &sw->st.calls[(*p)->slot];
+			struct parked *gone = *p;
+
+			if (call->deadline_ns == 0 || call->deadline_ns > now)
+				continue;
+			t.app = l->app;
+			t.call = call;
+			app_ref(t.app);
+			atomic_fetch_sub(&n_deadlines, 1);
+			*p = gone->next;
+			free(gone);
+			if (l->accepts == NULL) {
+				pool_unwatch(sw, l->watch_fd);
+				close(l->watch_fd);
+				l->watch_fd = -1;
+			}
+			i--; /* this listener may have more */
+			break;
+		}
+		pthread_mutex_unlock(&sw->lock);
+		if (t.call != NULL) {
+			trap_reply_errno(&t, EAGAIN);
+			pool_put_app(sw, t.app);
+		}
+	}
+}
+
+void accept_listener_gone(struct switch_ctx *sw, struct listener *l)
+{
+	while (l->accepts != NULL)
+		pool_free_slot(sw, (uint32_t)pop_parked(sw, l));
+	while (l->deliveries != NULL) {
+		struct delivery *d = l->deliveries;
+
+		l->deliveries = d->next;
+		cleanup_close(&d->fd);
+		free(d);
+	}
+	connect_retry_full(sw, l);
+}
+
+void accept_app_gone(struct switch_ctx *sw, struct app *app)
+{
+	while (app->def_n > 0) {
+		uint32_t slot = app->deferred[app->def_head];
+
+		app->def_head = (app->def_head + 1) % app->def_cap;
+		app->def_n--;
+		pool_free_slot(sw, slot);
+	}
+}
+
+/* ---- the call ---- */
+
+static void accept_from(struct trap *t, struct listener *l, int *listening)
+{
+	struct standin_name name;
+	int fd, r;
+
+	r = take_delivery(t, l, &fd);
+	if (r == 2) {
+		/* installed by an accept() that was interrupted: only the number was missing */
+		trap_reply_value(t, fd);
+		return;
+	}
+	if (r == 0) {
+		r = take_connection(t->sw, l, *listening, &fd, &name);
+		if (r == -EAGAIN) {
+			int flags = fcntl(*listening, F_GETFL);
+
+			if (flags >= 0 && (flags & O_NONBLOCK))
+				trap_reply_errno(t, EAGAIN);
+			else
+				park_accept(t, l, listening);
+			return;
+		}
+		if (r == -EMFILE || r == -ENFILE) {
+			log_error(
+				"app %u: no file descriptors left for a connection (raise the "
+				"daemon's RLIMIT_NOFILE)",
+				t->app->id);
+			r = -ENFILE;
+		}
+		if (r < 0) {
+			trap_reply_errno(t, -r);
+			return;
+		}
+	}
+	t->call->fd = fd;
+	t->call->cookie = l->anchor;
+	t->call->stage = ST_ACCEPTED;
+	tell_and_hand_over(t, l, *listening);
+}
+
+/* The listener behind a copy of a stand-in listener, referenced; NULL if it is not this app's. */
+static struct listener *listener_of(struct trap *t, uint64_t anchor)
+{
+	struct listener *l;
+
+	pthread_mutex_lock(&t->sw->lock);
+	l = listener_find(t->sw, anchor);
+	if (l != NULL && l->app == t->app)
+		listener_ref(l);
+	else
+		l = NULL;
+	pthread_mutex_unlock(&t->sw->lock);
+	return l;
+}
+
+/* An earlier round, or an earlier daemon, took a connection already. */
+static void resume_accepted(struct trap *t)
+{
+	struct listener *l = listener_of(t, t->call->cookie);
+	int at = find_installed(t, t->call->fd), fd = t->call->fd;
+
+	if (at >= 0) {
+		t->call->fd = -1;
+		trap_reply_value(t, at);
+		close(fd);
+	} else if (l == NULL) {
+		t->call->fd = -1;
+		close(fd);
+		trap_reply_errno(t, EINVAL);
+	} else {
+		hand_over(t, l);
+	}
+	if (l != NULL) {
+		pthread_mutex_lock(&t->sw->lock);
+		listener_unref(t->sw, l);
+		pthread_mutex_unlock(&t->sw->lock);
+	}
+}
+
+static void accept_native(struct trap *t, struct sock *s, int fdno)
+{
+	struct listener *l = NULL;
+	int accepting = 0, standin = -1;
+	socklen_t len = sizeof(accepting);
+
+	/* the app's first process listened through another copy of the file: this is the anchor */
+	if (s->kind == SOCK_NATIVE &&
+	    getsockopt(s->fd, SOL_SOCKET, SO_ACCEPTCONN, &accepting, &len) == 0 && accepting)
+		l = listener_of(t, sock_cookie(s->fd));
+	if (l != NULL)
+		standin = listener_fetch(t, l);
+	if (standin < 0) {
+		trap_reply_continue(t);
+	} else {
+		replace_fd(t, fdno, s->fd, standin);
+		accept_from(t, l, &standin);
+	}
+	cleanup_close(&standin);
+	if (l != NULL) {
+		pthread_mutex_lock(&t->sw->lock);
+		listener_unref(t->sw, l);
+		pthread_mutex_unlock(&t->sw->lock);
+	}
+}
+
+void handle_accept(struct trap *t)
+{
+	int fdno = trap_int(t, 0), r;
+	struct listener *l = NULL;
+	struct sock s;
+
+	if (t->call->stage == ST_ACCEPTED) {
+		resume_accepted(t);
+		return;
+	}
+	if (t->call->stage == ST_READY && t->call->fd >= 0) {
+		sock_classify(t->app, t->sw, t->call->fd, &s);
+		t->call->fd = -1;
+		t->call->stage = ST_RECEIVED;
+	} else {
+		r = sock_get(t, fdno, &s);
+		if (r == -ENOENT) {
+			trap_drop(t);
+			return;
+		}
+		if (r == -EMFILE) {
+			trap_reply_errno(t, ENFILE);
+			return;
+		}
+		if (r < 0) {
+			trap_reply_continue(t);
+			return;
+		}
+	}
+	if (t->nr == SYS_accept4 && (trap_int(t, 3) & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != 0) {
+		trap_reply_errno(t, EINVAL);
+	} else if (s.kind == SOCK_CONNECTED) {
+		trap_reply_errno(t, EINVAL);
+	} else if (s.kind != SOCK_LISTENER) {
+		accept_native(t, &s, fdno);
+	} else {
+		l = listener_of(t, s.own.anchor);
+		if (l == NULL)
+			trap_reply_errno(t, EINVAL);
+		else
+			accept_from(t, l, &s.fd);
+	}
+	if (l != NULL) {
+		pthread_mutex_lock(&t->sw->lock);
+		listener_unref(t->sw, l);
+		pthread_mutex_unlock(&t->sw->lock);
+	}
+	sock_done(&s);
+}

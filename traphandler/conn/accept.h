@@ -1,0 +1,28 @@
+/* accept.h - accept(): from the stand-in listener's queue to the app, exactly once. */
+#ifndef TRAPHANDLER_ACCEPT_H
+#define TRAPHANDLER_ACCEPT_H
+
+#include "traphandler/trap/pool.h"
+
+void handle_accept(struct trap *t);
+
+/* The listener in slot @slot, in whose queue accepts wait, became readable. */
+void accept_ready(struct worker *w, uint32_t slot);
+
+/* Accepts that wait but were interrupted meanwhile are forgotten, so that they do not keep a
+ * listener alive that the app has closed. */
+void accept_check_parked(struct switch_ctx *sw, struct listener *l);
+
+/* Deadlines (SO_RCVTIMEO). */
+void accept_tick(struct switch_ctx *sw);
+bool accept_has_deadlines(void);
+
+/* Under sw->lock: everything that waits is over. */
+void accept_app_gone(struct switch_ctx *sw, struct app *app);
+void accept_listener_gone(struct switch_ctx *sw, struct listener *l);
+
+/* A connection accepted by an earlier daemon whose call is over: for the next accept(). Takes
+ * @fd. Under sw->lock. */
+void accept_requeue(struct switch_ctx *sw, struct listener *l, int fd);
+
+#endif

@@ -1,0 +1,519 @@
+/* connect() on a TCP socket of the app.
+ *
+ *   choose   the service's instances in the policy's order
+ *   connect  a new stand-in to the first whose listener lives (ST_STANDIN from here on: the
+ *            call slot names the fd, so whoever resumes the call goes on from here)
+ *   replace  the app's socket by it
+ *   reply    0, or EINPROGRESS to a non-blocking caller, as TCP does even on loopback
+ *
+ * Interrupted before the replacement: the stand-in is kept for the connect() that is likely to be
+ * repeated on the same socket. Interrupted after it: the stand-in is marked, and the next
+ * connect() on it answers 0. Refused: a blocking caller is told; for a non-blocking one the
+ * app's own socket runs into a closed port of its own namespace, so that poll, SO_ERROR and the
+ * next connect() are the kernel's. */
+#include "traphandler/conn/connect.h"
+
+#include "traphandler/conn/accept.h"
+#include "traphandler/conn/replace.h"
+#include "traphandler/conn/standin.h"
+#include "traphandler/service/registry.h"
+#include "traphandler/service/sockrec.h"
+#include "traphandler/trap/pool.h"
+
+#include <appswitch/log.h>
+#include <appswitch/util.h>
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <string.h>
+
+#define MAX_INSTANCES	   64
+#define PORT_TRIES	   64
+#define PORT_FIRST	   32768u /* net.ipv4.ip_local_port_range's default */
+#define PORT_COUNT	   28232u
+#define CONNECT_TIMEOUT_NS (127ull * 1000000000u) /* TCP's with tcp_syn_retries 6 */
+#define KEPT_NS		   (5ull * 1000000000u)
+#define KEPT_MAX	   256u
+
+struct parked {
+	struct parked *next;
+	uint32_t slot;
+};
+
+/* A connected stand-in whose connect() was interrupted before it got into place. */
+struct kept {
+	struct kept *next;
+	uint64_t native; /* cookie of the socket it was for */
+	struct as_endpoint dest;
+	uint64_t until_ns;
+	int fd;
+};
+
+static struct kept *kept_list; /* under sw->lock */
+static unsigned kept_n;
+
+static void keep(struct switch_ctx *sw, uint64_t native, const struct as_endpoint *dest, int fd)
+{
+	struct kept *k = malloc(sizeof(*k));
+
+	if (k == NULL || kept_n >= KEPT_MAX) {
+		free(k);
+		close(fd);
+		return;
+	}
+	*k = (struct kept){
+		.native = native, .dest = *dest, .fd = fd, .until_ns = now_ns() + KEPT_NS
+	};
+	pthread_mutex_lock(&sw->lock);
+	k->next = kept_list;
+	kept_list = k;
+	kept_n++;
+	pthread_mutex_unlock(&sw->lock);
+}
+
+/* The stand-in of an interrupted connect() of the same socket to the same place, or -1. */
+static int take_kept(struct switch_ctx *sw, int old, const struct as_endpoint *dest)
+{
+	uint64_t native;
+	int fd = -1;
+
+	if (kept_n == 0)
+		return -1;
+	native = sock_cookie(old);
+	pthread_mutex_lock(&sw->lock);
+	for (struct kept **p = &kept_list; *p != NULL; p = &(*p)->next) {
+		struct kept *k = *p;
+
+		if (k->native != native)
+			continue;
+		*p = k->next;
+		kept_n--;
+		if (k->dest.port == dest->port && as_addr_eq(&k->dest.addr, &dest->addr))
+			fd = k->fd;
+		else
+			close(k->fd);
+		free(k);
+		break;
+	}
+	pthread_mutex_unlock(&sw->lock);
+	return fd;
+}
+
+static bool non_blocking(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags >= 0 && (flags & O_NONBLOCK);
+}
+
+/* Reads and checks the address. Returns 0; 1 if the kernel itself finds the fault in it (on the
+ * native socket, which reaches nothing); -errno. */
+static int read_dest(struct trap *t, const struct sock *s, struct as_endpoint *ret)
+{
+	struct sockaddr_storage ss;
+	int len = trap_int(t, 2), r;
+
+	if (len < (int)sizeof(struct sockaddr_in) || len > (int)sizeof(ss))
+		return 1;
+	r = trap_read(t, t->args[1], &ss, (size_t)len);
+	if (r < 0)
+		return r;
+	if (ss.ss_family != s->domain || as_endpoint_from_sockaddr(&ss, (size_t)len, ret) < 0)
+		return 1;
+	if (s->domain == AF_INET6 && as_addr_is_v4(&ret->addr)) {
+		int v6only = 0;
+		socklen_t l = sizeof(v6only);
+
+		getsockopt(s->fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &l);
+		if (v6only)
+			return -ENETUNREACH;
+	}
+	if (as_addr_is_any(&ret->addr))
+		ret->addr = as_addr_loopback(as_addr_family(&ret->addr));
+	return 0;
+}
+
+static struct as_addr source_address(const struct app *app, const struct sock *s,
+				     const struct as_addr *dest)
+{
+	int family = as_addr_family(dest);
+
+	if (!as_addr_is_any(&s->bound.addr) && as_addr_family(&s->bound.addr) == family)
+		return s->bound.addr;
+	if (as_addr_is_loopback(dest))
+		return as_addr_loopback(family);
+	return family == AF_INET ? app->ip4 : app->ip6;
+}
+
+/* A stand-in connected to @l; picks a free source port unless the app bound one. */
+static int connect_instance(struct trap *t, const struct sock *s, const struct listener *l,
+			    const struct as_endpoint *dest, const struct as_addr *vip,
+			    int *ret_fd)
+{
+	struct standin_name name = {
+		.kind = NAME_CLIENT,
+		.network = t->app->network_id,
+		.vip = *vip,
+		.client.addr = source_address(t->app, s, &dest->addr),
+		.client.port = s->bound.port,
+		.server = *dest,
+	};
+	int r;
+
+	if (s->bound.port != 0) {
+		r = standin_connect(t->sw, l, &name, ret_fd);
+		return r == -EADDRINUSE ? -EADDRNOTAVAIL : r;
+	}
+	for (int i = 0; i < PORT_TRIES; i++) {
+		name.client.port = (uint16_t)(PORT_FIRST + worker_random(t->w) % PORT_COUNT);
+		r = standin_connect(t->sw, l, &name, ret_fd);
+		if (r != -EADDRINUSE)
+			return r;
+	}
+	return -EADDRNOTAVAIL;
+}
+
+static void listener_refused(struct trap *t, struct listener *l)
+{
+	log_debug("app %u: the listener on port %u is gone", l->app->id, l->port);
+	pthread_mutex_lock(&t->sw->lock);
+	listener_end(t->sw, l);
+	pthread_mutex_unlock(&t->sw->lock);
+}
+
+/* Tries the instances in order. 0 with the connected stand-in and whose it is; -EAGAIN with
+ * *ret_l one that lives but has a full backlog; else -errno. *ret_l is referenced. */
+static int connect_service(struct trap *t, const struct sock *s, const struct as_endpoint *dest,
+			   int *ret_fd, struct listener **ret_l)
+{
+	struct listener *ls[MAX_INSTANCES], *full = NULL;
+	struct switch_ctx *sw = t->sw;
+	struct as_addr vip;
+	int n, r = -ECONNREFUSED;
+
+	pthread_mutex_lock(&sw->lock);
+	n = service_lookup(sw, t->app, dest, ls, MAX_INSTANCES, &vip);
+	pthread_mutex_unlock(&sw->lock);
+	if (n < 0)
+		return n;
+	*ret_l = NULL;
+	for (int i = 0; i < n; i++) {
+		accept_check_parked(sw, ls[i]);
+		r = connect_instance(t, s, ls[i], dest, &vip, ret_fd);
+		if (r == -ECONNREFUSED) {
+			listener_refused(t, ls[i]);
+			continue;
+		}
+		if (r == -EAGAIN && full == NULL)
+			full = ls[i];
+		if (r == -EAGAIN)
+			continue;
+		if (r == 0)
+			*ret_l = ls[i];
+		break;
+	}
+	if (*ret_l == NULL && full != NULL && (r == -EAGAIN || r == -ECONNREFUSED)) {
+		*ret_l = full;
+		r = -EAGAIN;
+	}
+	pthread_mutex_lock(&sw->lock);
+	for (int i = 0; i < n; i++) {
+		if (ls[i] != *ret_l)
+			listener_unref(sw, ls[i]);
+	}
+	pthread_mutex_unlock(&sw->lock);
+	return r;
+}
+
+/* The app's own socket meets a closed port, so that the refusal is the kernel's. */
+static void refuse_non_blocking(struct trap *t, const struct sock *s,
+				const struct as_endpoint *dest)
+{
+	struct as_endpoint closed = { .addr = as_addr_loopback(as_addr_family(&dest->addr)) };
+	struct sockaddr_storage ss;
+	socklen_t len = as_endpoint_to_sockaddr(&closed, s->domain, &ss);
+
+	if (connect(s->fd, (struct sockaddr *)&ss, len) < 0 && errno == EINPROGRESS) {
+		sockrec_mark_refused(t->sw->socks, sock_cookie(s->fd));
+		trap_reply_errno(t, EINPROGRESS);
+	} else {
+		trap_reply_errno(t, ECONNREFUSED);
+	}
+}
+
+static uint64_t connect_deadline(int fd)
+{
+	struct timeval tv = { 0 };
+	socklen_t len = sizeof(tv);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, &len) < 0 ||
+	    (tv.tv_sec == 0 && tv.tv_usec == 0))
+		return now_ns() + CONNECT_TIMEOUT_NS;
+	return now_ns() + (uint64_t)tv.tv_sec * 1000000000u + (uint64_t)tv.tv_usec * 1000u;
+}
+
+/* The backlog is full: a blocking connect waits for the server's next accept. */
+static void park_full(struct trap *t, const struct sock *s, struct listener *l)
+{
+	struct parked *p = malloc(sizeof(*p));
+
+	if (p == NULL) {
+		trap_reply_errno(t, ENOBUFS);
+		return;
+	}
+	if (t->call->deadline_ns == 0)
+		t->call->deadline_ns = connect_deadline(s->fd);
+	p->slot = (uint32_t)(t->call - t->sw->st.calls);
+	trap_park(t);
+	pthread_mutex_lock(&t->sw->lock);
+	p->next = l->full;
+	l->full = p;
+	if (l->gone)
+		connect_retry_full(t->sw, l);
+	pthread_mutex_unlock(&t->sw->lock);
+}
+
+void connect_retry_full(struct switch_ctx *sw, struct listener *l)
+{
+	while (l->full != NULL) {
+		struct parked *p = l->full;
+
+		l->full = p->next;
+		pool_resume_locked(sw, p->slot);
+		free(p);
+	}
+}
+
+/* The stand-in in call->fd goes to the app; @s is what the app has now. */
+static void deliver(struct trap *t, struct sock *s, const struct as_endpoint *dest)
+{
+	int fd = t->call->fd, fdno = trap_int(t, 0), r;
+	bool later = non_blocking(s->fd);
+
+	if (later)
+		standin_set_mark(fd, standin_mark(fd) | STANDIN_PENDING);
+	r = replace_fd(t, fdno, s->fd, fd);
+	if (r == -EAGAIN && trap_valid(t)) {
+		/* the target gets no CPU: nothing was changed, another round later */
+		uint32_t slot = (uint32_t)(t->call - t->sw->st.calls);
+
+		log_debug("app %u: thread %d did not take its connection in time; again",
+			  t->app->id, t->tid);
+		trap_park(t);
+		pool_resume_later(t->sw, slot);
+		return;
+	}
+	if (r == 0 && sockrec_any_opts(t->sw->socks))
+		sockrec_move(t->sw->socks, sock_cookie(s->fd), sock_cookie(fd));
+	if (r == -ENOENT || r == -EAGAIN) {
+		t->call->fd = -1;
+		trap_drop(t);
+		keep(t->sw, sock_cookie(s->fd), dest, fd);
+		return;
+	}
+	t->call->fd = -1;
+	if (r < 0)
+		trap_reply_errno(t, -r);
+	else if (later)
+		trap_reply_errno(t, EINPROGRESS);
+	else if (trap_reply_value(t, 0) == -ENOENT)
+		standin_set_mark(fd, standin_mark(fd) | STANDIN_PENDING);
+	close(fd);
+}
+
+/* An earlier round, or an earlier daemon, got as far as the stand-in. */
+static void resume(struct trap *t, struct sock *s)
+{
+	struct sock mine;
+	int fd = t->call->fd;
+
+	sock_classify(t->app, t->sw, fd, &mine);
+	if (mine.kind != SOCK_CONNECTED) {
+		/* made but not connected yet: begin again */
+		close(fd);
+		t->call->fd = -1;
+		t->call->stage = ST_RECEIVED;
+		handle_connect(t);
+		return;
+	}
+	if (s->kind == SOCK_NATIVE) {
+		deliver(t, s, &mine.own.server);
+		return;
+	}
+	t->call->fd = -1;
+	if (sock_cookie(s->fd) == sock_cookie(fd)) {
+		/* already in place, only the answer was missing */
+		if (non_blocking(fd))
+			trap_reply_errno(t, EINPROGRESS);
+		else
+			trap_reply_value(t, 0);
+	} else {
+		trap_reply_errno(t, EISCONN);
+	}
+	close(fd);
+}
+
+static void connect_native(struct trap *t, struct sock *s)
+{
+	struct as_endpoint dest;
+	struct listener *l = NULL;
+	struct sock made;
+	int accepting = 0, fd, r;
+	socklen_t len = sizeof(accepting);
+
+	if (sockrec_take_refused(t->sw->socks,
+				 sockrec_any_opts(t->sw->socks) ? sock_cookie(s->fd) : 0)) {
+		trap_reply_continue(t);
+		return;
+	}
+	r = read_dest(t, s, &dest);
+	if (r > 0) {
+		trap_reply_continue(t);
+		return;
+	}
+	if (r < 0) {
+		if (r == -ENOENT)
+			trap_drop(t);
+		else
+			trap_reply_errno(t, -r);
+		return;
+	}
+	if (s->bound.port != 0 &&
+	    getsockopt(s->fd, SOL_SOCKET, SO_ACCEPTCONN, &accepting, &len) == 0 && accepting) {
+		trap_reply_errno(t, EISCONN);
+		return;
+	}
+	if (t->call->deadline_ns != 0 && now_ns() >= t->call->deadline_ns) {
+		trap_reply_errno(t, ETIMEDOUT);
+		return;
+	}
+	fd = take_kept(t->sw, s->fd, &dest);
+	if (fd < 0) {
+		r = connect_service(t, s, &dest, &fd, &l);
+		if (r == -EAGAIN && !non_blocking(s->fd)) {
+			park_full(t, s, l);
+			goto out;
+		}
+		if (r == -EAGAIN)
+			r = -ECONNREFUSED;
+		if (r == -ECONNREFUSED && non_blocking(s->fd)) {
+			refuse_non_blocking(t, s, &dest);
+			goto out;
+		}
+		if (r < 0) {
+			if (r == -EMFILE || r == -ENFILE) {
+				log_error("app %u: no file descriptors left for a connection "
+					  "(raise the daemon's RLIMIT_NOFILE)",
+					  t->app->id);
+				r = -ENOBUFS;
+			}
+			trap_reply_errno(t, -r);
+			goto out;
+		}
+		t->call->fd = fd;
+		t->call->stage = ST_STANDIN;
+		atomic_fetch_add_explicit(&l->accepted_since, 1, memory_order_relaxed);
+		sockrec_add_conn(t->sw->socks, sock_cookie(fd), t->app->id, l->app->id,
+				 l->anchor);
+	} else {
+		t->call->fd = fd;
+		t->call->stage = ST_STANDIN;
+	}
+	replace_options(s->fd, fd);
+	sock_classify(t->app, t->sw, fd, &made);
+	if (made.domain != s->domain)
+		standin_set_mark(fd, standin_mark(fd) | STANDIN_FACE6);
+	deliver(t, s, &dest);
+out:
+	if (l != NULL) {
+		pthread_mutex_lock(&t->sw->lock);
+		listener_unref(t->sw, l);
+		pthread_mutex_unlock(&t->sw->lock);
+	}
+}
+
+static void connect_standin(struct trap *t, struct sock *s)
+{
+	uint16_t family;
+	int r;
+
+	if (trap_int(t, 2) < (int)sizeof(family) || trap_int(t, 2) > 128) {
+		trap_reply_errno(t, EINVAL);
+		return;
+	}
+	r = trap_read(t, t->args[1], &family, sizeof(family));
+	if (r == -ENOENT) {
+		trap_drop(t);
+	} else if (r < 0) {
+		trap_reply_errno(t, -r);
+	} else if (family == AF_UNSPEC) {
+		/* TCP would disconnect and be fresh again; a stand-in cannot (see the table of
+		 * differences): it says so */
+		trap_reply_errno(t, EINVAL);
+	} else if (s->kind == SOCK_CONNECTED && (standin_mark(s->fd) & STANDIN_PENDING)) {
+		standin_set_mark(s->fd, standin_mark(s->fd) & ~STANDIN_PENDING);
+		trap_reply_value(t, 0);
+	} else {
+		trap_reply_errno(t, EISCONN);
+	}
+}
+
+void handle_connect(struct trap *t)
+{
+	struct sock s;
+	int r = sock_get(t, trap_int(t, 0), &s);
+
+	if (r == -ENOENT || r == -EMFILE) {
+		/* gone, or we have no fd to look with: the kernel answers on the native socket */
+		if (r == -ENOENT)
+			trap_drop(t);
+		else
+			trap_reply_errno(t, ENOBUFS);
+		return;
+	}
+	if (r < 0) {
+		trap_reply_continue(t);
+		return;
+	}
+	if (t->call->stage == ST_STANDIN) {
+		resume(t, &s);
+	} else if (s.kind == SOCK_NATIVE) {
+		connect_native(t, &s);
+	} else if (s.kind == SOCK_CONNECTED || s.kind == SOCK_LISTENER) {
+		connect_standin(t, &s);
+	} else if (s.kind == SOCK_HOST) {
+		log_warn("app %u: connect() on a socket of the host's network refused",
+			 t->app->id);
+		trap_reply_errno(t, ENETUNREACH);
+	} else {
+		trap_reply_continue(t);
+	}
+	sock_done(&s);
+}
+
+void connect_tick(struct switch_ctx *sw)
+{
+	uint64_t now = now_ns();
+
+	pthread_mutex_lock(&sw->lock);
+	for (struct kept **p = &kept_list; *p != NULL;) {
+		struct kept *k = *p;
+
+		if (k->until_ns > now) {
+			p = &k->next;
+			continue;
+		}
+		*p = k->next;
+		kept_n--;
+		close(k->fd);
+		free(k);
+	}
+	for (unsigned i = 0; i < ST_LISTENERS; i++) {
+		struct listener *l = sw->listeners[i];
+
+		/* also a listener whose app accepts natively never: deadlines must be seen */
+		if (l != NULL && l->full != NULL)
+			connect_retry_full(sw, l);
+	}
+	pthread_mutex_unlock(&sw->lock);
+}

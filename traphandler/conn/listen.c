@@ -1,0 +1,333 @@
+/* listen() on a TCP socket of the app.
+ *
+ * The app's own bound socket becomes the anchor: we keep a copy of it, in LISTEN with a filter
+ * that drops everything, so the kernel keeps the port taken in the app's namespace and remembers
+ * and answers its options. At the app's number goes a listening stand-in. The anchor's end is
+ * the stand-in's: noticed by a connect that is refused, by a bind that would fail, by the sweep.
+ *
+ * bind() is the kernel's; it is trapped only to notice, just in time, that the port it wants
+ * belonged to a listener that was closed. */
+#include "traphandler/conn/listen.h"
+
+#include "traphandler/conn/accept.h"
+#include "traphandler/conn/replace.h"
+#include "traphandler/service/diag.h"
+#include "traphandler/service/registry.h"
+#include "traphandler/service/sockrec.h"
+#include "traphandler/trap/pool.h"
+
+#include <appswitch/log.h>
+#include <appswitch/util.h>
+
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+/* Ends the listeners of the app on @port that are no longer open; true if there was one. */
+static bool reap_port(struct trap *t, uint16_t port)
+{
+	struct switch_ctx *sw = t->sw;
+	struct listener *ls[64];
+	unsigned n = 0;
+	bool reaped = false;
+
+	pthread_mutex_lock(&sw->lock);
+	for (unsigned i = 0; i < ST_LISTENERS && n < ARRAY_SIZE(ls); i++) {
+		struct listener *l = sw->listeners[i];
+
+		if (l != NULL && l->app == t->app && l->port == port) {
+			listener_ref(l);
+			ls[n++] = l;
+		}
+	}
+	pthread_mutex_unlock(&sw->lock);
+	for (unsigned i = 0; i < n; i++) {
+		bool alive;
+
+		accept_check_parked(sw, ls[i]);
+		alive = standin_alive(ls[i]);
+		pthread_mutex_lock(&sw->lock);
+		if (!alive) {
+			listener_end(sw, ls[i]);
+			reaped = true;
+		}
+		listener_unref(sw, ls[i]);
+		pthread_mutex_unlock(&sw->lock);
+	}
+	return reaped;
+}
+
+void handle_bind(struct trap *t)
+{
+	struct sockaddr_storage ss;
+	struct as_endpoint e;
+	int len = trap_int(t, 2);
+
+	/* on a native socket in an empty namespace the kernel's answer is the right one, and a
+	 * caller that changes the address meanwhile gains nothing */
+	if (len >= (int)sizeof(struct sockaddr_in) && len <= (int)sizeof(ss) &&
+	    trap_read(t, t->args[1], &ss, (size_t)len) == 0 &&
+	    as_endpoint_from_sockaddr(&ss, (size_t)len, &e) == 0 && e.port != 0)
+		(void)reap_port(t, e.port);
+	trap_reply_continue(t);
+}
+
+/* Nothing can arrive at the anchor: connect() is trapped. The filter makes it certain. */
+static int drop_all(int fd)
+{
+	struct sock_filter drop = BPF_STMT(BPF_RET | BPF_K, 0);
+	struct sock_fprog prog = { 1, &drop };
+
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) < 0 ? -errno
+										     : 0;
+}
+
+static struct listener *listener_new(struct trap *t, const struct sock *s)
+{
+	struct listener *l = calloc(1, sizeof(*l));
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	struct as_endpoint e;
+	int v6only = 0;
+
+	if (l == NULL || getsockname(s->fd, (struct sockaddr *)&ss, &len) < 0 ||
+	    as_endpoint_from_sockaddr(&ss, len, &e) < 0) {
+		free(l);
+		return NULL;
+	}
+	len = sizeof(v6only);
+	if (s->domain == AF_INET6)
+		getsockopt(s->fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &len);
+	pthread_mutex_init(&l->accept_lock, NULL);
+	l->app = t->app;
+	l->anchor = sock_cookie(s->fd);
+	l->anchor_fd = s->fd;
+	l->bound = e.addr;
+	l->port = e.port;
+	l->face = (uint8_t)s->domain;
+	l->v6only = v6only != 0;
+	l->watch_fd = -1;
+	l->pid = worker_tgid(t->w, t->tid);
+	l->fdno = trap_int(t, 0);
+	return l;
+}
+
+static void listen_native(struct trap *t, struct sock *s)
+{
+	_cleanup_close_ int standin = -1;
+	struct listener *l;
+	int accepting = 0, r;
+	socklen_t len = sizeof(accepting);
+
+	if (getsockopt(s->fd, SOL_SOCKET, SO_ACCEPTCONN, &accepting, &len) == 0 && accepting) {
+		/* a copy (fork) of a socket that listens already: it gets the stand-in too */
+		pthread_mutex_lock(&t->sw->lock);
+		l = listener_find(t->sw, sock_cookie(s->fd));
+		if (l != NULL)
+			listener_ref(l);
+		pthread_mutex_unlock(&t->sw->lock);
+		if (l != NULL) {
+			standin = listener_fetch(t, l);
+			pthread_mutex_lock(&t->sw->lock);
+			listener_unref(t->sw, l);
+			pthread_mutex_unlock(&t->sw->lock);
+			if (standin >= 0) {
+				r = replace_fd(t, trap_int(t, 0), s->fd, standin);
+				if (r == -ENOENT)
+					trap_drop(t);
+				else if (r < 0)
+					trap_reply_errno(t, -r);
+				else
+					trap_reply_value(t, 0);
+				return;
+			}
+		}
+	}
+	r = drop_all(s->fd);
+	if (r == 0 && listen(s->fd, 1) < 0)
+		r = -errno;
+	if (r == -EADDRINUSE && reap_port(t, s->bound.port))
+		r = listen(s->fd, 1) < 0 ? -errno : 0;
+	if (r < 0) {
+		trap_reply_errno(t, -r);
+		return;
+	}
+	l = listener_new(t, s);
+	r = l == NULL ? -ENOMEM : standin_listen(t->sw, l, &standin);
+	if (r == 0) {
+		replace_options(s->fd, standin);
+		pthread_mutex_lock(&t->sw->lock);
+		r = listener_add(t->sw, l);
+		if (r == 0)
+			listener_ref(l);
+		pthread_mutex_unlock(&t->sw->lock);
+	}
+	if (r < 0) {
+		free(l);
+		log_error("app %u: no listener on port %u: %s", t->app->id, s->bound.port,
+			  strerror(-r));
+		/* out of LISTEN again, still bound */
+		shutdown(s->fd, SHUT_RD);
+		trap_reply_errno(t, r == -EMFILE || r == -ENFILE ? ENOBUFS : -r);
+		return;
+	}
+	r = replace_fd(t, trap_int(t, 0), s->fd, standin);
+	s->fd = -1; /* the listener's now */
+	if (r < 0) {
+		/* the stand-in dies with our copy; the caller (if it lives) may try again */
+		pthread_mutex_lock(&t->sw->lock);
+		shutdown(l->anchor_fd, SHUT_RD);
+		listener_end(t->sw, l);
+		pthread_mutex_unlock(&t->sw->lock);
+		if (r == -EAGAIN && trap_valid(t)) {
+			uint32_t slot = (uint32_t)(t->call - t->sw->st.calls);
+
+			trap_park(t);
+			pool_resume_later(t->sw, slot);
+		} else if (r == -ENOENT || r == -EAGAIN) {
+			trap_drop(t);
+		} else {
+			trap_reply_errno(t, -r);
+		}
+	} else {
+		trap_reply_value(t, 0);
+	}
+	pthread_mutex_lock(&t->sw->lock);
+	listener_unref(t->sw, l);
+	pthread_mutex_unlock(&t->sw->lock);
+}
+
+void handle_listen(struct trap *t)
+{
+	struct sock s;
+	int r = sock_get(t, trap_int(t, 0), &s);
+
+	if (r == -ENOENT) {
+		trap_drop(t);
+		return;
+	}
+	if (r < 0) {
+		trap_reply_continue(t);
+		return;
+	}
+	if (s.kind == SOCK_NATIVE)
+		listen_native(t, &s);
+	else if (s.kind == SOCK_LISTENER)
+		trap_reply_value(t, 0);
+	else if (s.kind == SOCK_CONNECTED)
+		trap_reply_errno(t, EINVAL);
+	else
+		trap_reply_continue(t);
+	sock_done(&s);
+}
+
+int listener_fetch(struct trap *t, struct listener *l)
+{
+	struct sock s;
+	int pidfd, fd = -1;
+
+	pthread_mutex_lock(&t->sw->lock);
+	if (l->watch_fd >= 0)
+		fd = fcntl(l->watch_fd, F_DUPFD_CLOEXEC, 3);
+	pthread_mutex_unlock(&t->sw->lock);
+	if (fd >= 0)
+		return fd;
+	pidfd = (int)syscall(SYS_pidfd_open, l->pid, 0);
+	if (pidfd < 0)
+		return -1;
+	fd = (int)syscall(SYS_pidfd_getfd, pidfd, l->fdno, 0);
+	close(pidfd);
+	if (fd < 0)
+		return -1;
+	sock_classify(t->app, t->sw, fd, &s);
+	if (s.kind != SOCK_LISTENER || s.own.anchor != l->anchor) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+void handle_dup(struct trap *t)
+{
+	struct sock s;
+
+	if (sock_get(t, trap_int(t, 0), &s) == 0) {
+		if (s.kind == SOCK_NATIVE)
+			replace_note_dup(t, s.fd);
+		sock_done(&s);
+	}
+	trap_reply_continue(t);
+}
+
+static int cmp_u64(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+struct anchors {
+	uint64_t *v;
+	size_t n, cap;
+	bool failed;
+};
+
+static void on_listening(void *arg, const struct diag_sock *d)
+{
+	struct anchors *a = arg;
+
+	if (d->name.kind != NAME_LISTENER || !d->listening)
+		return;
+	if (a->n == a->cap) {
+		size_t cap = a->cap ? a->cap * 2 : 64;
+		uint64_t *v = realloc(a->v, cap * sizeof(*v));
+
+		if (v == NULL) {
+			a->failed = true;
+			return;
+		}
+		a->v = v;
+		a->cap = cap;
+	}
+	a->v[a->n++] = d->name.anchor;
+}
+
+void listen_sweep(struct switch_ctx *sw)
+{
+	struct anchors a = { 0 };
+	uint32_t serial;
+
+	pthread_mutex_lock(&sw->lock);
+	serial = sw->listener_serial;
+	for (unsigned i = 0; i < ST_LISTENERS; i++) {
+		struct listener *l = sw->listeners[i];
+
+		if (l == NULL || l->accepts == NULL)
+			continue;
+		listener_ref(l);
+		pthread_mutex_unlock(&sw->lock);
+		accept_check_parked(sw, l);
+		pthread_mutex_lock(&sw->lock);
+		listener_unref(sw, l);
+	}
+	pthread_mutex_unlock(&sw->lock);
+	if (diag_dump(sw->diag_fd, true, on_listening, &a) < 0 || a.failed) {
+		free(a.v);
+		return;
+	}
+	qsort(a.v, a.n, sizeof(*a.v), cmp_u64);
+	pthread_mutex_lock(&sw->lock);
+	for (unsigned i = 0; i < ST_LISTENERS; i++) {
+		struct listener *l = sw->listeners[i];
+
+		/* one made after the dump is not in it */
+		if (l != NULL && l->serial <= serial &&
+		    bsearch(&l->anchor, a.v, a.n, sizeof(*a.v), cmp_u64) == NULL)
+			listener_end(sw, l);
+	}
+	pthread_mutex_unlock(&sw->lock);
+	free(a.v);
+}

@@ -1,0 +1,18 @@
+/* listen.h - bind(), listen(), dup(): a listener's life from anchor to end. */
+#ifndef TRAPHANDLER_LISTEN_H
+#define TRAPHANDLER_LISTEN_H
+
+#include "traphandler/conn/standin.h"
+
+void handle_bind(struct trap *t);
+void handle_listen(struct trap *t);
+void handle_dup(struct trap *t);
+
+/* A copy of @l's listening stand-in, from wherever it can be had. An fd (the caller's) or -1. */
+int listener_fetch(struct trap *t, struct listener *l);
+
+/* Ends the listeners whose stand-ins are gone. Worker or a thread in the private namespace;
+ * cheap: one dump of listening sockets. */
+void listen_sweep(struct switch_ctx *sw);
+
+#endif

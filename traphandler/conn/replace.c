@@ -1,0 +1,213 @@
+#include "traphandler/conn/replace.h"
+
+#include "traphandler/conn/epoll_readd.h"
+#include "traphandler/service/sockrec.h"
+#include "traphandler/trap/target.h"
+
+#include <appswitch/log.h>
+#include <appswitch/util.h>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#ifndef SO_BUF_LOCK
+#define SO_BUF_LOCK 72
+#endif
+
+/* In the option records of a socket: it has been dup'd. No real level has this number. */
+#define LEVEL_OWN  0xffff
+#define OWN_DUPPED 1
+
+#define MAX_ITEMS  32
+#define MAX_COPIES 16
+
+/* One epoll registration of the old file. */
+struct item {
+	int epfd, fdno;
+	uint32_t events;
+	uint64_t data;
+};
+
+static void copy_opt(int from, int to, int name, const void *dflt, socklen_t size)
+{
+	char v[64] = { 0 };
+	socklen_t len = size;
+
+	if (getsockopt(from, SOL_SOCKET, name, v, &len) == 0 && memcmp(v, dflt, size) != 0)
+		setsockopt(to, SOL_SOCKET, name, v, len);
+}
+
+void replace_options(int old, int fd)
+{
+	static const int zero, one = 1;
+	static const struct linger no_linger;
+	static const struct timeval no_time;
+	int locks = 0;
+	socklen_t len = sizeof(locks);
+	int flags = fcntl(old, F_GETFL);
+
+	copy_opt(old, fd, SO_KEEPALIVE, &zero, sizeof(int));
+	copy_opt(old, fd, SO_REUSEADDR, &zero, sizeof(int));
+	copy_opt(old, fd, SO_LINGER, &no_linger, sizeof(no_linger));
+	copy_opt(old, fd, SO_RCVTIMEO, &no_time, sizeof(no_time));
+	copy_opt(old, fd, SO_SNDTIMEO, &no_time, sizeof(no_time));
+	copy_opt(old, fd, SO_RCVLOWAT, &one, sizeof(int));
+	copy_opt(old, fd, SO_OOBINLINE, &zero, sizeof(int));
+	copy_opt(old, fd, SO_PRIORITY, &zero, sizeof(int));
+	copy_opt(old, fd, SO_TIMESTAMP, &zero, sizeof(int));
+	/* sizes only if the app chose them: bit 0 send, bit 1 receive; the value read is
+	 * twice the one set */
+	if (getsockopt(old, SOL_SOCKET, SO_BUF_LOCK, &locks, &len) == 0 && locks != 0) {
+		for (int i = 0; i < 2; i++) {
+			int name = i == 0 ? SO_SNDBUF : SO_RCVBUF, v;
+
+			len = sizeof(v);
+			if ((locks & (1 << i)) &&
+			    getsockopt(old, SOL_SOCKET, name, &v, &len) == 0) {
+				v /= 2;
+				setsockopt(fd, SOL_SOCKET, name, &v, sizeof(v));
+			}
+		}
+	}
+	if (flags >= 0)
+		fcntl(fd, F_SETFL, flags & (O_NONBLOCK | O_ASYNC));
+	if (flags >= 0 && (flags & O_ASYNC)) {
+		struct f_owner_ex owner;
+
+		if (fcntl(old, F_GETOWN_EX, &owner) == 0)
+			fcntl(fd, F_SETOWN_EX, &owner);
+		fcntl(fd, F_SETSIG, fcntl(old, F_GETSIG));
+	}
+}
+
+/* The registration of @fdno in the target's epoll set @epfd: its "tfd:" line (proc(5)). */
+static int read_item(struct trap *t, int epfd, int fdno, struct item *ret)
+{
+	char path[64], line[256];
+	FILE *f;
+	int r = -ENOENT;
+
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", t->tid, epfd);
+	f = fopen(path, "re");
+	if (f == NULL)
+		return -errno;
+	while (fgets(line, sizeof(line), f) != NULL) {
+		int tfd;
+		unsigned events;
+		unsigned long long data;
+
+		if (sscanf(line, "tfd: %d events: %x data: %llx", &tfd, &events, &data) == 3 &&
+		    tfd == fdno) {
+			*ret = (struct item){ epfd, fdno, events, data };
+			r = 0;
+			break;
+		}
+	}
+	fclose(f);
+	return r;
+}
+
+static int find_items(struct trap *t, int fdno, struct item *ret, int max)
+{
+	int epolls[MAX_ITEMS], n, found = 0;
+
+	if (!t->app->has_epoll)
+		return 0;
+	n = target_epolls(t, epolls, MAX_ITEMS);
+	for (int i = 0; i < n && found < max; i++) {
+		struct kcmp_epoll_slot slot = { .efd = (uint32_t)epolls[i],
+						.tfd = (uint32_t)fdno };
+		long r = syscall(SYS_kcmp, t->tid, t->tid, KCMP_EPOLL_TFD, fdno, &slot);
+
+		if (r == 0 && read_item(t, epolls[i], fdno, &ret[found]) == 0)
+			found++;
+		else if (r < 0 && errno != ENOENT)
+			target_epolls_stale(t);
+	}
+	return found;
+}
+
+/* Other numbers in the target's table at which the same socket sits. */
+static int find_copies(struct trap *t, int fdno, int old, int *ret, int max)
+{
+	char path[64], want[48], link[48];
+	struct stat sb;
+	struct dirent *d;
+	DIR *dir;
+	int n = 0;
+
+	if (fstat(old, &sb) < 0)
+		return 0;
+	snprintf(want, sizeof(want), "socket:[%lu]", (unsigned long)sb.st_ino);
+	snprintf(path, sizeof(path), "/proc/%d/fd", t->tid);
+	dir = opendir(path);
+	if (dir == NULL)
+		return 0;
+	while (n < max && (d = readdir(dir)) != NULL) {
+		ssize_t len = readlinkat(dirfd(dir), d->d_name, link, sizeof(link) - 1);
+
+		if (len <= 0)
+			continue;
+		link[len] = '\0';
+		if (strcmp(link, want) == 0 && atoi(d->d_name) != fdno)
+			ret[n++] = atoi(d->d_name);
+	}
+	closedir(dir);
+	return n;
+}
+
+void replace_note_dup(struct trap *t, int fd)
+{
+	if (sockrec_set_opt(t->sw->socks, sock_cookie(fd), false, LEVEL_OWN, OWN_DUPPED, 1) < 0)
+		log_warn("app %u: a dup'd socket could not be noted: no memory", t->app->id);
+}
+
+static int replace_one(struct trap *t, int fdno, int fd)
+{
+	struct item items[MAX_ITEMS];
+	int n = find_items(t, fdno, items, MAX_ITEMS);
+	int cloexec = trap_fd_cloexec(t, fdno);
+	int r;
+
+	if (cloexec < 0)
+		return trap_valid(t) ? cloexec : -ENOENT;
+	r = trap_addfd(t, fd, fdno, cloexec);
+	if (r < 0)
+		return r;
+	for (int i = 0; i < n; i++) {
+		r = epoll_readd(t->tid, items[i].epfd, fdno, items[i].events, items[i].data);
+		if (r < 0 && r != -EEXIST)
+			log_warn("app %u: fd %d could not be put back into epoll set %d: %s",
+				 t->app->id, fdno, items[i].epfd, strerror(-r));
+	}
+	return 0;
+}
+
+int replace_fd(struct trap *t, int fdno, int old, int fd)
+{
+	int copies[MAX_COPIES], n = 0, dupped, r;
+
+	if (sockrec_any_opts(t->sw->socks) &&
+	    sockrec_get_opt(t->sw->socks, sock_cookie(old), LEVEL_OWN, OWN_DUPPED, &dupped))
+		n = find_copies(t, fdno, old, copies, MAX_COPIES);
+	r = replace_one(t, fdno, fd);
+	for (int i = 0; r == 0 && i < n; i++)
+		r = replace_one(t, copies[i], fd);
+	return r;
+}
+
+int replace_start(void)
+{
+	return epoll_readd_start();
+}
+
+void replace_stop(void)
+{
+	epoll_readd_stop();
+}

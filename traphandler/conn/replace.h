@@ -1,0 +1,26 @@
+/* replace.h - puts a stand-in at the app's fd number, losing nothing that hung on the old file.
+ *
+ * Carried over: O_NONBLOCK, O_ASYNC and owner (on the file), close-on-exec (per fd), SOL_SOCKET
+ * options, epoll registrations (keyed by file and number: re-added under the same number),
+ * copies made by dup in the same process. Its cost does not grow with the number of open fds
+ * unless the socket was dup'd or the process just made an epoll set. */
+#ifndef TRAPHANDLER_REPLACE_H
+#define TRAPHANDLER_REPLACE_H
+
+#include "traphandler/conn/standin.h"
+
+/* Carries flags and options of @old over to @fd (both ours). */
+void replace_options(int old, int fd);
+
+/* Puts @fd (ours, stays ours) at @fdno in the target, in place of @old (our copy of what is
+ * there). 0, -EAGAIN (try again later), -ENOENT, -EBADF. */
+int replace_fd(struct trap *t, int fdno, int old, int fd);
+
+/* A dup was seen: the socket may have copies in its process. */
+void replace_note_dup(struct trap *t, int fd);
+
+/* A thread with an fd table of its own, for re-adding to epoll sets. 0 or -errno. */
+int replace_start(void);
+void replace_stop(void);
+
+#endif

@@ -1,0 +1,326 @@
+#include "traphandler/conn/sockopt.h"
+
+#include "traphandler/conn/standin.h"
+#include "traphandler/service/registry.h"
+#include "traphandler/service/sockrec.h"
+
+#include <appswitch/util.h>
+
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#ifndef SOL_TLS
+#define SOL_TLS 282
+#endif
+#ifndef SOL_MPTCP
+#define SOL_MPTCP 284
+#endif
+#ifndef TCP_AO_ADD_KEY
+#define TCP_AO_ADD_KEY	38
+#define TCP_AO_DEL_KEY	39
+#define TCP_AO_INFO	40
+#define TCP_AO_GET_KEYS 41
+#define TCP_AO_REPAIR	42
+#endif
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+
+#define OPT_MAX 1024
+
+static pthread_mutex_t scratch_lock = PTHREAD_MUTEX_INITIALIZER;
+
+int sockopt_template(int family)
+{
+	struct as_endpoint any = { .addr = as_addr_loopback(family) };
+	struct sockaddr_storage ss;
+	socklen_t len = as_endpoint_to_sockaddr(&any, family, &ss);
+	_cleanup_close_ int listener = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	_cleanup_close_ int client = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (listener < 0 || client < 0 || bind(listener, (struct sockaddr *)&ss, len) < 0 ||
+	    listen(listener, 1) < 0 ||
+	    getsockname(listener, (struct sockaddr *)&ss, &len) < 0 ||
+	    connect(client, (struct sockaddr *)&ss, len) < 0)
+		return -errno;
+	/* the accepted end must stay open or the client would leave ESTABLISHED; nothing else
+	 * ever uses it */
+	if (accept4(listener, NULL, NULL, SOCK_CLOEXEC) < 0)
+		return -errno;
+	return fd_steal(&client);
+}
+
+/* What AF_UNIX cannot do and a library would rely on: kernel TLS, repair, zero copy, ... */
+static bool denied(int level, int name)
+{
+	if (level == SOL_TLS || level == SOL_MPTCP)
+		return true;
+	if (level == SOL_SOCKET)
+		return name == SO_ZEROCOPY;
+	if (level == IPPROTO_IPV6)
+		return name == IPV6_ADDRFORM;
+	if (level != IPPROTO_TCP)
+		return false;
+	switch (name) {
+	case TCP_ULP:
+	case TCP_REPAIR:
+	case TCP_REPAIR_QUEUE:
+	case TCP_REPAIR_OPTIONS:
+	case TCP_REPAIR_WINDOW:
+	case TCP_QUEUE_SEQ:
+	case TCP_INQ:
+	case TCP_ZEROCOPY_RECEIVE:
+	case TCP_MD5SIG:
+	case TCP_MD5SIG_EXT:
+	case TCP_FASTOPEN_CONNECT:
+	case TCP_AO_ADD_KEY:
+	case TCP_AO_DEL_KEY:
+	case TCP_AO_INFO:
+	case TCP_AO_GET_KEYS:
+	case TCP_AO_REPAIR:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* State of a connection, not a setting: never inherited from the listener. */
+static bool of_connection(int level, int name)
+{
+	return level == SOL_SOCKET ||
+	       (level == IPPROTO_TCP &&
+		(name == TCP_INFO || name == TCP_MAXSEG || name == TCP_CC_INFO));
+}
+
+static void end(struct trap *t, int r)
+{
+	if (r == -ENOENT)
+		trap_drop(t);
+	else if (r < 0)
+		trap_reply_errno(t, -r);
+	else
+		trap_reply_value(t, r);
+}
+
+static int template_of(const struct switch_ctx *sw, const struct sock *s)
+{
+	return s->domain == AF_INET ? sw->tmpl4 : sw->tmpl6;
+}
+
+/* A copy of the anchor of @s's listener; the caller's fd, or -1. */
+static int anchor_of(struct trap *t, const struct sock *s)
+{
+	struct listener *l;
+	int fd = -1;
+
+	pthread_mutex_lock(&t->sw->lock);
+	l = listener_find(t->sw, s->own.anchor);
+	if (l != NULL && l->anchor_fd >= 0)
+		fd = dup(l->anchor_fd);
+	pthread_mutex_unlock(&t->sw->lock);
+	return fd;
+}
+
+/* What the app set on this connected stand-in itself. */
+static bool own_value(struct trap *t, const struct sock *s, int level, int name, int *ret)
+{
+	if (level == IPPROTO_TCP && name == TCP_NODELAY) {
+		uint32_t mark = standin_mark(s->fd);
+
+		if (mark & STANDIN_NODELAY_SET) {
+			*ret = (mark & STANDIN_NODELAY) != 0;
+			return true;
+		}
+	}
+	return sockrec_any_opts(t->sw->socks) &&
+	       sockrec_get_opt(t->sw->socks, sock_cookie(s->fd), level, name, ret);
+}
+
+static int get_connected(struct trap *t, const struct sock *s, int level, int name, void *buf,
+			 socklen_t *len)
+{
+	_cleanup_close_ int anchor = -1;
+	int source = template_of(t->sw, s), value;
+	socklen_t asked = *len;
+
+	if (level == SOL_SOCKET && name == SO_COOKIE)
+		return getsockopt(s->fd, level, name, buf, len) < 0 ? -errno : 0;
+	if (level == SOL_SOCKET && name == SO_NETNS_COOKIE)
+		return getsockopt(t->app->probe_fd, level, name, buf, len) < 0 ? -errno : 0;
+	if (!s->client && !of_connection(level, name)) {
+		anchor = anchor_of(t, s);
+		if (anchor >= 0)
+			source = anchor;
+	}
+	if (getsockopt(source, level, name, buf, len) < 0)
+		return -errno;
+	if (own_value(t, s, level, name, &value)) {
+		/* the kernel's way with short buffers, our value */
+		memcpy(buf, &value, *len < sizeof(value) ? *len : sizeof(value));
+	} else if (level == IPPROTO_TCP && name == TCP_CONGESTION) {
+		char cc[16];
+
+		if (sockrec_any_opts(t->sw->socks) &&
+		    sockrec_get_congestion(t->sw->socks, sock_cookie(s->fd), cc)) {
+			*len = asked < sizeof(cc) ? asked : sizeof(cc);
+			memcpy(buf, cc, *len);
+		}
+	}
+	return 0;
+}
+
+static int get(struct trap *t, const struct sock *s, int level, int name)
+{
+	char buf[OPT_MAX];
+	socklen_t len;
+	int user_len, r;
+
+	if (denied(level, name) && !(level == SOL_SOCKET))
+		return -ENOPROTOOPT;
+	r = trap_read(t, t->args[4], &user_len, sizeof(user_len));
+	if (r < 0)
+		return r;
+	if (user_len < 0)
+		return -EINVAL;
+	len = user_len > OPT_MAX ? OPT_MAX : (socklen_t)user_len;
+	memset(buf, 0, sizeof(buf));
+	if (s->kind == SOCK_LISTENER) {
+		_cleanup_close_ int anchor = anchor_of(t, s);
+
+		r = getsockopt(anchor, level, name, buf, &len) < 0 ? -errno : 0;
+	} else {
+		r = get_connected(t, s, level, name, buf, &len);
+	}
+	if (r < 0)
+		return r;
+	user_len = (int)len;
+	if (len > 0) {
+		r = trap_write(t, t->args[3], buf, len);
+		if (r < 0)
+			return r;
+	}
+	return trap_write(t, t->args[4], &user_len, sizeof(user_len));
+}
+
+static bool to_kernel(struct trap *t, struct sock *s)
+{
+	int r = sock_get(t, trap_int(t, 0), s);
+
+	if (r == -ENOENT) {
+		trap_drop(t);
+		return true;
+	}
+	if (r == 0 && s->kind != SOCK_KERNEL && s->kind != SOCK_HOST)
+		return false;
+	if (r == 0)
+		sock_done(s);
+	trap_reply_continue(t);
+	return true;
+}
+
+void handle_getsockopt(struct trap *t)
+{
+	int level = trap_int(t, 1), name = trap_int(t, 2);
+	struct sock s;
+
+	if (to_kernel(t, &s))
+		return;
+	if (s.kind == SOCK_NATIVE && !(denied(level, name) && level != SOL_SOCKET))
+		trap_reply_continue(t);
+	else if (level == SOL_SOCKET && (name == SO_GET_FILTER || name == SO_DETACH_FILTER))
+		trap_reply_continue(t);
+	else
+		end(t, get(t, &s, level, name));
+	sock_done(&s);
+}
+
+/* Tries a value on the scratch socket and remembers what it became. */
+static int try_and_record(struct trap *t, const struct sock *s, int level, int name,
+			  const void *value, socklen_t len)
+{
+	int scratch = s->domain == AF_INET ? t->sw->scratch4 : t->sw->scratch6;
+	bool standin = s->kind == SOCK_CONNECTED;
+	bool congestion = level == IPPROTO_TCP && name == TCP_CONGESTION;
+	char now[16] = { 0 };
+	socklen_t now_len = congestion ? sizeof(now) : sizeof(int);
+	int r = 0, v;
+
+	pthread_mutex_lock(&scratch_lock);
+	if (setsockopt(scratch, level, name, value, len) < 0)
+		r = -errno;
+	else if (getsockopt(scratch, level, name, now, &now_len) < 0)
+		now_len = 0;
+	pthread_mutex_unlock(&scratch_lock);
+	if (r < 0 || now_len == 0)
+		return r;
+	if (congestion)
+		return sockrec_set_congestion(t->sw->socks, sock_cookie(s->fd), standin, now);
+	memcpy(&v, now, sizeof(v));
+	return sockrec_set_opt(t->sw->socks, sock_cookie(s->fd), standin, level, name, v);
+}
+
+static int set(struct trap *t, const struct sock *s, int level, int name)
+{
+	char buf[OPT_MAX];
+	int len = trap_int(t, 4), r, v;
+
+	if (len < 0)
+		return -EINVAL;
+	if (len > OPT_MAX)
+		len = OPT_MAX;
+	r = len > 0 ? trap_read(t, t->args[3], buf, (size_t)len) : 0;
+	if (r < 0)
+		return r;
+	if (s->kind == SOCK_LISTENER) {
+		_cleanup_close_ int anchor = anchor_of(t, s);
+
+		return setsockopt(anchor, level, name, buf, (socklen_t)len) < 0 ? -errno : 0;
+	}
+	if (level == IPPROTO_TCP && name == TCP_NODELAY && s->kind == SOCK_CONNECTED) {
+		uint32_t mark = standin_mark(s->fd);
+
+		if (len < (int)sizeof(v))
+			return -EINVAL;
+		memcpy(&v, buf, sizeof(v));
+		mark = (mark & ~STANDIN_NODELAY) | STANDIN_NODELAY_SET |
+		       (v ? STANDIN_NODELAY : 0);
+		standin_set_mark(s->fd, mark);
+		return 0;
+	}
+	return try_and_record(t, s, level, name, buf, (socklen_t)len);
+}
+
+/* On a native socket the kernel sets the option; what it will be is noted for the stand-in that
+ * may follow. */
+static void set_native(struct trap *t, const struct sock *s, int level, int name)
+{
+	int v;
+
+	if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY &&
+	    trap_read(t, t->args[3], &v, sizeof(v)) == 0)
+		(void)sockrec_set_opt(t->sw->socks, sock_cookie(s->fd), false, level, name,
+				      v != 0);
+	else if (level != SOL_SOCKET || name == SO_REUSEPORT || name == SO_INCOMING_CPU)
+		(void)set(t, s, level, name);
+	trap_reply_continue(t);
+}
+
+void handle_setsockopt(struct trap *t)
+{
+	int level = trap_int(t, 1), name = trap_int(t, 2);
+	struct sock s;
+
+	if (to_kernel(t, &s))
+		return;
+	if (denied(level, name))
+		trap_reply_errno(t, ENOPROTOOPT);
+	else if (s.kind == SOCK_NATIVE)
+		set_native(t, &s, level, name);
+	else if (level == SOL_SOCKET && (name == SO_ATTACH_FILTER || name == SO_DETACH_FILTER))
+		trap_reply_continue(t); /* takes a pointer; on AF_UNIX without effect */
+	else
+		end(t, set(t, &s, level, name));
+	sock_done(&s);
+}

@@ -1,0 +1,65 @@
+/* standin.h - AF_UNIX sockets that stand in for TCP: making them, and knowing them again. */
+#ifndef TRAPHANDLER_STANDIN_H
+#define TRAPHANDLER_STANDIN_H
+
+#include "traphandler/trap/trap.h"
+
+#include <sys/un.h>
+
+/* Kept in SO_MARK, which means nothing on an AF_UNIX socket and is not shown to the app. */
+#define STANDIN_FACE6	    0x1u /* client end: the app's socket is AF_INET6 */
+#define STANDIN_PENDING	    0x2u /* connected, but the app's connect() has not been told so */
+#define STANDIN_NODELAY	    0x4u /* value of TCP_NODELAY ... */
+#define STANDIN_NODELAY_SET 0x8u /* ... if the app set it */
+
+enum sock_kind {
+	SOCK_KERNEL,	/* not ours to decide: not a socket, not TCP, another namespace's */
+	SOCK_NATIVE,	/* a TCP socket of the app's own namespace */
+	SOCK_HOST,	/* a TCP socket of the host's namespace, brought along by the app */
+	SOCK_CONNECTED, /* a connected stand-in */
+	SOCK_LISTENER,	/* a listening stand-in */
+};
+
+struct sock {
+	enum sock_kind kind;
+	int fd;	     /* our copy, or -1 */
+	int domain;  /* AF_INET or AF_INET6: of a native socket itself, else its face */
+	bool client; /* connected: this is the client end */
+	struct standin_name own, peer; /* of a stand-in; peer if server end */
+	struct as_endpoint bound;      /* of a native socket */
+};
+
+/* What @fdno is in the target. 0 and a sock to be ended with sock_done(); or -errno:
+ * -EBADF and other errors that the kernel itself will give to the app; -ENOENT. */
+int sock_get(struct trap *t, int fdno, struct sock *ret);
+/* The same for a descriptor of our own; @fd stays the caller's (ret->fd is @fd). */
+void sock_classify(const struct app *app, const struct switch_ctx *sw, int fd,
+		   struct sock *ret);
+void sock_done(struct sock *s);
+
+/* Addresses of a connected stand-in, from its names. */
+struct as_endpoint standin_local(const struct sock *s);
+struct as_endpoint standin_remote(const struct sock *s);
+
+uint64_t sock_cookie(int fd); /* SO_COOKIE; 0 on failure */
+uint32_t standin_mark(int fd);
+void standin_set_mark(int fd, uint32_t mark);
+
+/* Buffer size and fd-passing as every stand-in has them; not if the app chose a size. */
+void standin_tune(const struct switch_ctx *sw, int fd, bool sndbuf);
+
+/* A listening stand-in for @l. 0 or -errno. Worker threads (the namespace). */
+int standin_listen(const struct switch_ctx *sw, const struct listener *l, int *ret_fd);
+
+/* Connects a new non-blocking stand-in to @l. 0, -ECONNREFUSED (the listener is gone),
+ * -EAGAIN (its backlog is full), -EADDRINUSE (that 4-tuple exists), -errno. */
+int standin_connect(const struct switch_ctx *sw, const struct listener *l,
+		    const struct standin_name *client, int *ret_fd);
+
+/* Is the listening stand-in still open somewhere? (a bind of its very name fails) */
+bool standin_alive(const struct listener *l);
+
+/* Makes @l readable without a client: a connection that accept drops. */
+void standin_ring(const struct listener *l);
+
+#endif

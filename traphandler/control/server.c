@@ -1,0 +1,437 @@
+/* A client's life: accepted -> any number of requests -> closed. A registration makes an app
+ * that is the client's own until `attach` publishes it; a client that closes before that takes
+ * the app with it. Messages are whole (SOCK_SEQPACKET), so there is no partial state to keep.
+ * uv_poll is used because libuv has no SOCK_SEQPACKET. */
+#include "traphandler/control/server.h"
+
+#include "traphandler/control/views.h"
+#include "traphandler/service/registry.h"
+#include "traphandler/trap/pool.h"
+
+#include <appswitch/ctl.h>
+#include <appswitch/log.h>
+#include <appswitch/util.h>
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+
+#define MAX_CLIENTS   1024
+#define ROWS_PER_PART 100
+
+struct client {
+	struct client *next;
+	struct server *server;
+	uv_poll_t poll;
+	int fd, pidfd;
+	struct ucred cred;
+	bool outside; /* its socket was made in the namespace we serve, not inside an app */
+	bool closing;
+	struct app *app; /* registered, not yet attached */
+};
+
+struct server {
+	struct switch_ctx *sw;
+	uv_loop_t *loop;
+	uv_poll_t poll;
+	int fd;
+	struct client *clients;
+	unsigned n_clients;
+	bool closing;
+	char buf[CTL_MSG_MAX + 1];
+};
+
+static void server_maybe_free(struct server *s)
+{
+	if (s->closing && s->clients == NULL && s->fd < 0)
+		free(s);
+}
+
+static void on_client_closed(uv_handle_t *h)
+{
+	struct client *c = h->data;
+	struct server *s = c->server;
+	struct client **p = &s->clients;
+
+	while (*p != c)
+		p = &(*p)->next;
+	*p = c->next;
+	s->n_clients--;
+	close(c->fd);
+	cleanup_close(&c->pidfd);
+	free(c);
+	if (!s->closing && s->sw->on_app_ended != NULL)
+		s->sw->on_app_ended(s->sw);
+	server_maybe_free(s);
+}
+
+static void client_close(struct client *c)
+{
+	if (c->closing)
+		return;
+	c->closing = true;
+	if (c->app != NULL) {
+		pthread_mutex_lock(&c->server->sw->lock);
+		app_unref(c->server->sw, c->app);
+		pthread_mutex_unlock(&c->server->sw->lock);
+		c->app = NULL;
+	}
+	uv_close((uv_handle_t *)&c->poll, on_client_closed);
+}
+
+static void send_json(struct client *c, json_t *answer, int fd)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	_cleanup_free_ char *text = answer != NULL ? json_dumps(answer, JSON_COMPACT) : NULL;
+	struct iovec iov = { text, text != NULL ? strlen(text) : 0 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	json_decref(answer);
+	if (text == NULL) {
+		client_close(c);
+		return;
+	}
+	if (fd >= 0) {
+		struct cmsghdr *h;
+
+		memset(&control, 0, sizeof(control));
+		msg.msg_control = control.buf;
+		msg.msg_controllen = sizeof(control.buf);
+		h = CMSG_FIRSTHDR(&msg);
+		h->cmsg_level = SOL_SOCKET;
+		h->cmsg_type = SCM_RIGHTS;
+		h->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(h), &fd, sizeof(int));
+	}
+	if (sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+		log_debug("control: answer to pid %d not sent: %s", c->cred.pid,
+			  strerror(errno));
+		client_close(c);
+	}
+}
+
+static void refuse(struct client *c, const char *why)
+{
+	send_json(c, json_pack("{s:b,s:s}", "ok", 0, "error", why), -1);
+}
+
+/* Only programs of the daemon's own user (or root), from the namespace it serves. */
+static bool may_change(struct client *c)
+{
+	if (!c->outside) {
+		refuse(c, "this process is inside an app (or in another network namespace than "
+			  "the "
+			  "daemon); apps do not nest");
+		return false;
+	}
+	if (c->cred.uid != geteuid() && c->cred.uid != 0) {
+		refuse(c, "the daemon belongs to another user");
+		return false;
+	}
+	return true;
+}
+
+static void do_register(struct client *c, const json_t *req)
+{
+	struct switch_ctx *sw = c->server->sw;
+	char err[200] = "", ip4[AS_ADDR_STRLEN], ip6[AS_ADDR_STRLEN];
+	struct app *app;
+	bool userns = sw->st.h->userns_fd >= 0;
+	int r;
+
+	if (!may_change(c))
+		return;
+	if (c->app != NULL) {
+		refuse(c, "this connection has registered already");
+		return;
+	}
+	if (sw->stopping) {
+		client_close(c); /* run starts over, with a daemon of its own */
+		return;
+	}
+	pthread_mutex_lock(&sw->lock);
+	r = app_new(sw, req, 0, &app, err, sizeof(err));
+	if (r == 0) {
+		/* the slot is taken from now on; the id makes it so also in the state */
+		sw->st.apps[app->slot].listener_fd = -1;
+		__atomic_store_n(&sw->st.apps[app->slot].id, app->id, __ATOMIC_RELEASE);
+	}
+	pthread_mutex_unlock(&sw->lock);
+	if (r < 0) {
+		refuse(c, err);
+		return;
+	}
+	app->pid = c->cred.pid;
+	c->app = app;
+	send_json(c,
+		  json_pack("{s:b,s:i,s:s,s:s,s:b}", "ok", 1, "app", (int)app->id, "ipv4",
+			    as_addr_format(&app->ip4, ip4), "ipv6",
+			    as_addr_format(&app->ip6, ip6), "userns", userns),
+		  sw->st.h->userns_fd);
+}
+
+static int take_fd(const struct client *c, const json_t *number, int *ret)
+{
+	int fd;
+
+	if (!json_is_integer(number))
+		return -EINVAL;
+	fd = (int)syscall(SYS_pidfd_getfd, c->pidfd, (int)json_integer_value(number), 0);
+	if (fd < 0)
+		return -errno;
+	*ret = fd;
+	return 0;
+}
+
+static bool is_seccomp_listener(int fd)
+{
+	char path[40], link[40];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = readlink(path, link, sizeof(link) - 1);
+	if (n <= 0)
+		return false;
+	link[n] = '\0';
+	return strcmp(link, "anon_inode:seccomp notify") == 0;
+}
+
+static void do_attach(struct client *c, const json_t *req)
+{
+	struct switch_ctx *sw = c->server->sw;
+	_cleanup_close_ int listener = -1;
+	_cleanup_close_ int probe = -1;
+	struct app *app = c->app;
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie);
+	struct timespec now;
+	char err[160];
+	int r;
+
+	if (!may_change(c))
+		return;
+	if (app == NULL) {
+		refuse(c, "attach without register");
+		return;
+	}
+	r = take_fd(c, json_object_get(req, "listener"), &listener);
+	if (r == 0)
+		r = take_fd(c, json_object_get(req, "probe"), &probe);
+	if (r < 0) {
+		snprintf(err, sizeof(err), "cannot take the app's file descriptors: %s",
+			 strerror(-r));
+		refuse(c, err);
+		return;
+	}
+	if (!is_seccomp_listener(listener) ||
+	    getsockopt(probe, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) < 0 ||
+	    cookie == sw->st.h->host_cookie) {
+		refuse(c, "attach wants a seccomp listener and a socket of the app's own "
+			  "namespace");
+		return;
+	}
+	clock_gettime(CLOCK_REALTIME, &now);
+	app->listener_fd = fd_steal(&listener);
+	app->probe_fd = fd_steal(&probe);
+	app->netns_cookie = cookie;
+	app->started = now.tv_sec;
+	pthread_mutex_lock(&sw->lock);
+	app_publish(sw, app);
+	pthread_mutex_unlock(&sw->lock);
+	c->app = NULL;
+	r = pool_add_app(sw, app);
+	if (r < 0) {
+		pthread_mutex_lock(&sw->lock);
+		app_end(sw, app);
+		pthread_mutex_unlock(&sw->lock);
+		snprintf(err, sizeof(err), "the app's traps cannot be watched: %s",
+			 strerror(-r));
+		refuse(c, err);
+		return;
+	}
+	log_info("app %u: pid %d: %s", app->id, app->pid, app->command);
+	send_json(c, json_pack("{s:b}", "ok", 1), -1);
+}
+
+static void do_get(struct client *c, const json_t *req)
+{
+	const char *what = json_string_value(json_object_get(req, "what"));
+	json_t *rows = what != NULL ? view_rows(c->server->sw, what) : NULL;
+	size_t n = json_array_size(rows), at = 0;
+
+	if (rows == NULL || json_object_size(req) != 2) {
+		json_decref(rows);
+		refuse(c, "get wants \"what\": services, apps, connections or nodes");
+		return;
+	}
+	/* blocking sends with a limit: a reader that stops reading loses its answer */
+	do {
+		json_t *part = json_array();
+		bool more;
+
+		for (size_t i = 0; i < ROWS_PER_PART && at < n; i++, at++)
+			json_array_append(part, json_array_get(rows, at));
+		more = at < n;
+		for (int tries = 0; tries < 200; tries++) {
+			_cleanup_free_ char *text = NULL;
+			json_t *msg =
+				json_pack("{s:b,s:O,s:b}", "ok", 1, "rows", part, "more", more);
+
+			if (!more)
+				json_object_del(msg, "more");
+			text = json_dumps(msg, JSON_COMPACT);
+			json_decref(msg);
+			if (text != NULL &&
+			    send(c->fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
+				break;
+			if (text == NULL || (errno != EAGAIN && errno != ENOBUFS) ||
+			    tries == 199) {
+				client_close(c);
+				at = n;
+				more = false;
+				break;
+			}
+			usleep(5000);
+		}
+		json_decref(part);
+		if (!more)
+			break;
+	} while (!c->closing);
+	json_decref(rows);
+}
+
+static void handle(struct client *c, const char *msg, size_t len)
+{
+	json_error_t why;
+	json_t *req = json_loadb(msg, len, JSON_REJECT_DUPLICATES, &why);
+	const char *op = json_string_value(json_object_get(req, "op"));
+	char err[160];
+
+	if (op == NULL) {
+		snprintf(err, sizeof(err), "not a request: %.80s",
+			 req == NULL ? why.text : "no \"op\"");
+		refuse(c, err);
+	} else if (strcmp(op, "register") == 0) {
+		do_register(c, req);
+	} else if (strcmp(op, "attach") == 0) {
+		do_attach(c, req);
+	} else if (strcmp(op, "get") == 0) {
+		do_get(c, req);
+	} else {
+		snprintf(err, sizeof(err), "unknown op '%.40s'", op);
+		refuse(c, err);
+	}
+	json_decref(req);
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+	struct client *c = poll->data;
+	struct server *s = c->server;
+	ssize_t n;
+
+	(void)events;
+	if (status < 0) {
+		client_close(c);
+		return;
+	}
+	n = recv(c->fd, s->buf, sizeof(s->buf), MSG_DONTWAIT | MSG_TRUNC);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0)
+		client_close(c);
+	else if (n > CTL_MSG_MAX)
+		refuse(c, "the request is too long");
+	else
+		handle(c, s->buf, (size_t)n);
+}
+
+static void on_connection(uv_poll_t *poll, int status, int events)
+{
+	struct server *s = poll->data;
+	socklen_t len;
+	uint64_t cookie = 0;
+	struct client *c;
+	int fd;
+
+	(void)status;
+	(void)events;
+	fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd < 0)
+		return;
+	c = s->n_clients < MAX_CLIENTS ? calloc(1, sizeof(*c)) : NULL;
+	if (c == NULL) {
+		log_warn("control: too many connections (%u); one refused", s->n_clients);
+		close(fd);
+		return;
+	}
+	c->server = s;
+	c->fd = fd;
+	c->pidfd = -1;
+	len = sizeof(c->cred);
+	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c->cred, &len);
+	len = sizeof(c->pidfd);
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &c->pidfd, &len) < 0)
+		c->pidfd = (int)syscall(SYS_pidfd_open, c->cred.pid, 0);
+	/* the accepted end belongs to the namespace of the socket that connected */
+	len = sizeof(cookie);
+	c->outside = getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0 &&
+		     cookie == s->sw->st.h->host_cookie;
+	c->next = s->clients;
+	s->clients = c;
+	s->n_clients++;
+	uv_poll_init(s->loop, &c->poll, fd);
+	c->poll.data = c;
+	uv_poll_start(&c->poll, UV_READABLE | UV_DISCONNECT, on_readable);
+}
+
+struct server *server_new(struct switch_ctx *sw, uv_loop_t *loop, int listen_fd)
+{
+	struct server *s = calloc(1, sizeof(*s));
+
+	if (s == NULL)
+		return NULL;
+	s->sw = sw;
+	s->loop = loop;
+	s->fd = listen_fd;
+	if (uv_poll_init(loop, &s->poll, listen_fd) < 0) {
+		free(s);
+		return NULL;
+	}
+	s->poll.data = s;
+	uv_poll_start(&s->poll, UV_READABLE, on_connection);
+	return s;
+}
+
+static void on_listener_closed(uv_handle_t *h)
+{
+	struct server *s = h->data;
+
+	close(s->fd);
+	s->fd = -1;
+	server_maybe_free(s);
+}
+
+void server_free(struct server *s)
+{
+	s->closing = true;
+	uv_close((uv_handle_t *)&s->poll, on_listener_closed);
+	for (struct client *c = s->clients; c != NULL; c = c->next)
+		client_close(c);
+}
+
+unsigned server_clients(const struct server *s)
+{
+	return s->n_clients;
+}

@@ -1,0 +1,232 @@
+#include "traphandler/control/views.h"
+
+#include "traphandler/conn/listen.h"
+#include "traphandler/service/diag.h"
+#include "traphandler/service/registry.h"
+#include "traphandler/service/sockrec.h"
+
+#include <appswitch/util.h>
+
+#include <stdio.h>
+#include <string.h>
+
+struct dump {
+	struct diag_sock *v;
+	size_t n, cap;
+};
+
+static void on_sock(void *arg, const struct diag_sock *d)
+{
+	struct dump *dump = arg;
+
+	if (dump->n == dump->cap) {
+		size_t cap = dump->cap ? dump->cap * 2 : 256;
+		struct diag_sock *v = realloc(dump->v, cap * sizeof(*v));
+
+		if (v == NULL)
+			return;
+		dump->v = v;
+		dump->cap = cap;
+	}
+	dump->v[dump->n++] = *d;
+}
+
+static int cmp_u64(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Takes the dump and brings everything that depends on it up to date. */
+static void recount(struct switch_ctx *sw, struct dump *dump)
+{
+	uint32_t before = sockrec_now();
+	uint64_t *cookies;
+
+	if (diag_dump(sw->diag_fd, false, on_sock, dump) < 0)
+		return;
+	cookies = malloc((dump->n + 1) * sizeof(*cookies));
+	if (cookies == NULL)
+		return;
+	pthread_mutex_lock(&sw->lock);
+	for (unsigned i = 0; i < ST_LISTENERS; i++) {
+		if (sw->listeners[i] != NULL) {
+			sw->listeners[i]->connections = 0;
+			sw->listeners[i]->accepted_since = 0;
+		}
+	}
+	for (size_t i = 0; i < dump->n; i++) {
+		struct listener *l;
+
+		cookies[i] = dump->v[i].cookie;
+		if (dump->v[i].name.kind != NAME_LISTENER || dump->v[i].listening ||
+		    dump->v[i].peer_inode == 0)
+			continue;
+		l = listener_find(sw, dump->v[i].name.anchor);
+		if (l != NULL)
+			l->connections++;
+	}
+	pthread_mutex_unlock(&sw->lock);
+	qsort(cookies, dump->n, sizeof(*cookies), cmp_u64);
+	sockrec_sweep(sw->socks, cookies, dump->n, before);
+	free(cookies);
+}
+
+void view_recount(struct switch_ctx *sw)
+{
+	struct dump dump = { 0 };
+
+	recount(sw, &dump);
+	free(dump.v);
+}
+
+static json_t *services(struct switch_ctx *sw)
+{
+	json_t *rows = json_array();
+
+	listen_sweep(sw);
+	view_recount(sw);
+	pthread_mutex_lock(&sw->lock);
+	for (unsigned i = 0; i < ST_LISTENERS; i++) {
+		const struct listener *l = sw->listeners[i];
+		struct as_addr vips[2];
+		char vip[AS_ADDR_STRLEN];
+		unsigned n = l != NULL ? listener_vips(l, vips) : 0;
+
+		for (unsigned v = 0; v < n; v++) {
+			json_array_append_new(
+				rows,
+				json_pack("{s:s,s:s,s:i,s:s,s:s,s:s,s:i,s:i,s:s,s:i}",
+					  "network", l->app->network, "vip",
+					  as_addr_format(&vips[v], vip), "port", l->port,
+					  "proto", "tcp", "name", l->app->name, "node",
+					  sw->node, "app", (int)l->app->id, "pid", l->pid,
+					  "state", "up", "connections", (int)l->connections));
+		}
+	}
+	pthread_mutex_unlock(&sw->lock);
+	return rows;
+}
+
+static void format_time(int64_t when, char *buf, size_t size)
+{
+	time_t t = (time_t)when;
+	struct tm tm;
+
+	gmtime_r(&t, &tm);
+	strftime(buf, size, "%Y-%m-%dT%H:%M:%SZ", &tm);
+}
+
+static json_t *apps(struct switch_ctx *sw)
+{
+	json_t *rows = json_array();
+
+	pthread_mutex_lock(&sw->lock);
+	for (const struct app *app = sw->apps; app != NULL; app = app->next) {
+		char ips[2 * AS_ADDR_STRLEN + 2] = "", a[AS_ADDR_STRLEN], when[32];
+
+		if (app->own4)
+			strcat(ips, as_addr_format(&app->ip4, a));
+		if (app->own6) {
+			strcat(ips, app->own4 ? "," : "");
+			strcat(ips, as_addr_format(&app->ip6, a));
+		}
+		format_time(app->started, when, sizeof(when));
+		/* listed newest first; shown oldest first */
+		json_array_insert_new(rows, 0,
+				      json_pack("{s:i,s:s,s:s,s:s,s:s,s:i,s:s,s:s}", "id",
+						(int)app->id, "name", app->name, "network",
+						app->network, "ips", ips, "tags", app->tags,
+						"pid", app->pid, "command", app->command,
+						"started", when));
+	}
+	pthread_mutex_unlock(&sw->lock);
+	return rows;
+}
+
+static int cmp_inode(const void *a, const void *b)
+{
+	uint32_t x = ((const struct diag_sock *)a)->inode,
+		 y = ((const struct diag_sock *)b)->inode;
+
+	return x < y ? -1 : x > y;
+}
+
+static const char *network_name(const struct switch_ctx *sw, uint32_t id)
+{
+	for (unsigned i = 0; i < sw->n_networks; i++) {
+		if (sw->networks[i].id == id)
+			return sw->networks[i].name;
+	}
+	return "";
+}
+
+static json_t *connections(struct switch_ctx *sw)
+{
+	json_t *rows = json_array();
+	struct dump dump = { 0 };
+	uint32_t now = sockrec_now();
+
+	recount(sw, &dump);
+	if (dump.n > 0)
+		qsort(dump.v, dump.n, sizeof(*dump.v), cmp_inode);
+	pthread_mutex_lock(&sw->lock);
+	for (size_t i = 0; i < dump.n; i++) {
+		const struct diag_sock *d = &dump.v[i], *peer;
+		struct diag_sock key = { .inode = d->peer_inode };
+		char client[AS_ENDPOINT_STRLEN], server[AS_ENDPOINT_STRLEN];
+		struct st_sock rec;
+
+		if (d->name.kind != NAME_CLIENT || d->peer_inode == 0)
+			continue;
+		peer = bsearch(&key, dump.v, dump.n, sizeof(*dump.v), cmp_inode);
+		if (!sockrec_get_conn(sw->socks, d->cookie, &rec)) {
+			memset(&rec, 0, sizeof(rec));
+			rec.since = now;
+			if (peer != NULL && peer->name.kind == NAME_LISTENER)
+				rec.conn.server_app = peer->name.app;
+		}
+		json_array_append_new(
+			rows,
+			json_pack("{s:s,s:s,s:s,s:s,s:i,s:s,s:i,s:i}", "network",
+				  network_name(sw, d->name.network), "client",
+				  as_endpoint_format(&d->name.client, client), "server",
+				  as_endpoint_format(&d->name.server, server), "node", sw->node,
+				  "age_s", (int)(now - rec.since), "kind", "unix", "client_app",
+				  (int)rec.app, "server_app", (int)rec.conn.server_app));
+	}
+	pthread_mutex_unlock(&sw->lock);
+	free(dump.v);
+	return rows;
+}
+
+static json_t *nodes(struct switch_ctx *sw)
+{
+	json_t *rows;
+
+	pthread_mutex_lock(&sw->lock);
+	rows = json_pack("[{s:s,s:s,s:i,s:s}]", "name", sw->node, "state", "alive", "apps",
+			 (int)sw->n_apps, "version", APPSWITCH_VERSION);
+	pthread_mutex_unlock(&sw->lock);
+	return rows;
+}
+
+json_t *view_rows(struct switch_ctx *sw, const char *what)
+{
+	static const struct {
+		const char *what;
+		json_t *(*fn)(struct switch_ctx *sw);
+	} views[] = {
+		{ "services", services },
+		{ "apps", apps },
+		{ "connections", connections },
+		{ "nodes", nodes },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(views); i++) {
+		if (strcmp(what, views[i].what) == 0)
+			return views[i].fn(sw);
+	}
+	return NULL;
+}

@@ -1,0 +1,399 @@
+#include "traphandler/daemon.h"
+
+#include "traphandler/conn/accept.h"
+#include "traphandler/conn/connect.h"
+#include "traphandler/conn/listen.h"
+#include "traphandler/conn/replace.h"
+#include "traphandler/control/server.h"
+#include "traphandler/control/views.h"
+#include "traphandler/service/registry.h"
+#include "traphandler/service/sockrec.h"
+#include "traphandler/state/adopt.h"
+#include "traphandler/state/holder.h"
+#include "traphandler/state/privns.h"
+#include "traphandler/trap/pool.h"
+
+#include <appswitch/util.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#define TICK_MS		 20    /* deadlines, stuck workers */
+#define SWEEP_MS	 1000  /* closed listeners, counts */
+#define EMBEDDED_IDLE_MS 10000 /* an embedded daemon that nobody came to */
+
+struct daemon {
+	struct switch_ctx sw;
+	const struct daemon_config *cfg;
+	uv_loop_t loop;
+	uv_timer_t tick;
+	uv_async_t ended;
+	uv_signal_t sigterm, sigint;
+	struct server *server;
+	pid_t holder;
+	uint64_t started_ms, swept_ms;
+	bool had_app;
+};
+
+static void raise_nofile(void)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0) {
+		rl.rlim_cur = rl.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &rl);
+	}
+}
+
+static int make_parent(const char *path)
+{
+	char dir[sizeof(((struct sockaddr_un *)0)->sun_path) + 8];
+	char *slash;
+
+	snprintf(dir, sizeof(dir), "%s", path);
+	slash = strrchr(dir, '/');
+	if (slash == NULL || slash == dir)
+		return 0;
+	*slash = '\0';
+	if (mkdir(dir, geteuid() == 0 ? 0755 : 0700) < 0 && errno != EEXIST)
+		return -errno;
+	return 0;
+}
+
+/* The lock file is removed by its holder; who locked a removed one tries again. */
+static int take_lock(const char *path, int *ret_fd)
+{
+	for (;;) {
+		_cleanup_close_ int fd =
+			open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		struct stat mine, there;
+
+		if (fd < 0)
+			return -errno;
+		if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+			return errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
+		if (fstat(fd, &mine) == 0 && stat(path, &there) == 0 &&
+		    mine.st_ino == there.st_ino && mine.st_dev == there.st_dev) {
+			*ret_fd = fd_steal(&fd);
+			return 0;
+		}
+	}
+}
+
+/* Under the lock: a socket file that is still there is nobody's. Anything else is left alone. */
+static int listen_path(const char *path, int *ret_fd)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	_cleanup_close_ int fd = -1;
+	struct stat sb;
+	mode_t old;
+	int r = 0;
+
+	if (strlen(path) >= sizeof(sa.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(sa.sun_path, path);
+	if (lstat(path, &sb) == 0) {
+		if (!S_ISSOCK(sb.st_mode))
+			return -ENOTSOCK;
+		if (unlink(path) < 0)
+			return -errno;
+	}
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	old = umask(0177);
+	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+		r = -errno;
+	umask(old);
+	if (r == 0 && listen(fd, 1024) < 0)
+		r = -errno;
+	if (r == 0)
+		*ret_fd = fd_steal(&fd);
+	return r;
+}
+
+static int say(const char *what, int r)
+{
+	log_error("%s: %s", what, strerror(-r));
+	return r;
+}
+
+static void unlink_all(const struct st_header *h, bool holder_stays)
+{
+	unlink(h->ctl_path);
+	if (!holder_stays)
+		unlink(h->holder_path);
+	unlink(h->lock_path);
+}
+
+/* ---- the loop ---- */
+
+static void on_app_ended(struct switch_ctx *sw)
+{
+	struct daemon *d = container_of(sw, struct daemon, sw);
+
+	uv_async_send(&d->ended);
+}
+
+static void stop(struct daemon *d)
+{
+	d->sw.stopping = true;
+	uv_stop(&d->loop);
+}
+
+static bool any_app(struct daemon *d)
+{
+	bool any;
+
+	pthread_mutex_lock(&d->sw.lock);
+	any = d->sw.n_apps > 0;
+	pthread_mutex_unlock(&d->sw.lock);
+	if (any)
+		d->had_app = true;
+	return any;
+}
+
+static void maybe_end_embedded(struct daemon *d)
+{
+	if (!d->cfg->embedded || any_app(d) || server_clients(d->server) > 0)
+		return;
+	if (d->had_app || now_ms() - d->started_ms > EMBEDDED_IDLE_MS)
+		stop(d);
+}
+
+static void on_ended(uv_async_t *a)
+{
+	struct daemon *d = a->data;
+
+	/* the app may have come and gone between two looks */
+	if (!any_app(d) && d->sw.st.h->next_app > 1)
+		d->had_app = true;
+	maybe_end_embedded(d);
+}
+
+static void on_tick(uv_timer_t *t)
+{
+	struct daemon *d = t->data;
+	uint64_t now = now_ms();
+	bool any = any_app(d);
+
+	if (any) {
+		pool_watchdog(&d->sw);
+		accept_tick(&d->sw);
+		connect_tick(&d->sw);
+	}
+	if (now - d->swept_ms >= SWEEP_MS) {
+		int status;
+
+		d->swept_ms = now;
+		if (any) {
+			listen_sweep(&d->sw);
+			view_recount(&d->sw);
+		}
+		if (waitpid(d->holder, &status, WNOHANG) == d->holder)
+			log_error(
+				"the holder process ended; a restart of this daemon would now "
+				"end the apps' network: restart them when convenient");
+		maybe_end_embedded(d);
+	}
+}
+
+static void on_signal(uv_signal_t *s, int signum)
+{
+	(void)signum;
+	stop(s->data);
+}
+
+static int run_loop(struct daemon *d)
+{
+	int r = uv_loop_init(&d->loop);
+
+	if (r < 0)
+		return r;
+	uv_timer_init(&d->loop, &d->tick);
+	uv_async_init(&d->loop, &d->ended, on_ended);
+	uv_signal_init(&d->loop, &d->sigterm);
+	uv_signal_init(&d->loop, &d->sigint);
+	d->tick.data = d->ended.data = d->sigterm.data = d->sigint.data = d;
+	uv_timer_start(&d->tick, on_tick, TICK_MS, TICK_MS);
+	uv_signal_start(&d->sigterm, on_signal, SIGTERM);
+	uv_signal_start(&d->sigint, on_signal, SIGINT);
+	d->server = server_new(&d->sw, &d->loop, d->sw.st.h->ctl_sock_fd);
+	if (d->server == NULL)
+		return -ENOMEM;
+	d->sw.on_app_ended = on_app_ended;
+	if (d->cfg->ready_fd >= 0) {
+		if (write(d->cfg->ready_fd, "1", 1) < 0)
+			log_warn("nobody reads --ready-fd %d", d->cfg->ready_fd);
+		close(d->cfg->ready_fd);
+	}
+	uv_run(&d->loop, UV_RUN_DEFAULT);
+
+	/* from here on clients see the end of their stream, and runs start a daemon anew */
+	unlink(d->sw.st.h->ctl_path);
+	server_free(d->server);
+	uv_close((uv_handle_t *)&d->tick, NULL);
+	uv_close((uv_handle_t *)&d->sigterm, NULL);
+	uv_close((uv_handle_t *)&d->sigint, NULL);
+	uv_run(&d->loop, UV_RUN_NOWAIT);
+	return 0;
+}
+
+static void end_loop(struct daemon *d)
+{
+	uv_close((uv_handle_t *)&d->ended, NULL);
+	uv_run(&d->loop, UV_RUN_DEFAULT);
+	uv_loop_close(&d->loop);
+}
+
+/* ---- start and end ---- */
+
+static int set_paths(struct st_header *h, const char *socket)
+{
+	int a = snprintf(h->ctl_path, sizeof(h->ctl_path), "%s", socket);
+	int b = snprintf(h->holder_path, sizeof(h->holder_path), "%s.holder", socket);
+
+	snprintf(h->lock_path, sizeof(h->lock_path), "%s.lock", socket);
+	return a >= (int)sizeof(h->ctl_path) || b >= (int)sizeof(h->holder_path) ? -ENAMETOOLONG
+										 : 0;
+}
+
+/* Everything before the threads: the order is the point. */
+static int set_up(struct daemon *d, struct adoption *a, bool *ret_adopting)
+{
+	struct switch_ctx *sw = &d->sw;
+	struct st_header *h;
+	int r;
+
+	r = state_create(&sw->st);
+	if (r < 0)
+		return say("the state memfd", r);
+	h = sw->st.h;
+	r = set_paths(h, d->cfg->socket);
+	if (r < 0)
+		return say(d->cfg->socket, r);
+	snprintf(h->node, sizeof(h->node), "%s", d->cfg->node);
+	snprintf(sw->node, sizeof(sw->node), "%s", d->cfg->node);
+	h->host_cookie = privns_cookie();
+	if (h->host_cookie == 0)
+		return say("SO_NETNS_COOKIE (Linux 5.14 or newer is needed)", -ENOPROTOOPT);
+	r = make_parent(h->ctl_path);
+	if (r == 0)
+		r = take_lock(h->lock_path, &h->lock_fd);
+	if (r == -EADDRINUSE)
+		return r;
+	if (r < 0)
+		return say(h->lock_path, r);
+
+	r = holder_find(h->holder_path, a);
+	if (r < 0)
+		return say("the holder of an earlier daemon", r);
+	*ret_adopting = r > 0;
+	if (geteuid() != 0) {
+		r = privns_enter_user(*ret_adopting ? a->userns_fd : -1, &h->userns_fd);
+		if (r < 0)
+			return say("a user namespace (see appswitch doctor)", r);
+	}
+	sw->svc = svc_table_new();
+	if (sw->svc == NULL)
+		return say("start", -ENOMEM);
+	if (*ret_adopting) {
+		r = adopt_state(sw, a);
+		if (r < 0)
+			return say("taking over from the holder", r);
+	} else {
+		r = listen_path(h->holder_path, &h->holder_sock_fd);
+		if (r < 0)
+			return say(h->holder_path, r);
+		r = privns_new_net(&h->pns_fd);
+		if (r < 0)
+			return say("a private network namespace (see appswitch doctor)", r);
+	}
+	h->pids[h->pids_used++ % ST_PIDS] = getpid();
+	sw->socks = sockrec_new(&sw->st);
+	if (sw->socks == NULL)
+		return say("start", -ENOMEM);
+	r = privns_furnish(sw);
+	if (r < 0)
+		return say("the private network namespace", r);
+	r = listen_path(h->ctl_path, &h->ctl_sock_fd);
+	if (r < 0)
+		return say(h->ctl_path, r);
+	d->holder = holder_start(&sw->st);
+	if (d->holder < 0)
+		return say("the holder process", d->holder);
+	return 0;
+}
+
+static int start_workers(struct daemon *d, struct adoption *a, bool adopting)
+{
+	struct switch_ctx *sw = &d->sw;
+	int r = replace_start();
+
+	if (r < 0)
+		return say("the epoll helper", r);
+	if (adopting)
+		holder_dismiss(a);
+	r = pool_start(sw, sw->st.h->pns_fd);
+	if (r < 0)
+		return say("trap workers", r);
+	for (struct app *app = sw->apps; app != NULL;) {
+		struct app *next = app->next;
+
+		(void)pool_add_app(sw, app);
+		app = next;
+	}
+	if (adopting)
+		adopt_resume(sw);
+	return 0;
+}
+
+int daemon_run(const struct daemon_config *cfg)
+{
+	struct daemon *d = calloc(1, sizeof(*d));
+	struct adoption a = { .conn = -1, .pidfd = -1, .userns_fd = -1 };
+	bool adopting = false, stays;
+	int r;
+
+	if (d == NULL)
+		return -ENOMEM;
+	d->cfg = cfg;
+	d->started_ms = d->swept_ms = now_ms();
+	pthread_mutex_init(&d->sw.lock, NULL);
+	log_set_level(cfg->log);
+	if (cfg->embedded)
+		log_to_syslog();
+	signal(SIGPIPE, SIG_IGN);
+	raise_nofile();
+
+	r = set_up(d, &a, &adopting);
+	if (r == 0)
+		r = start_workers(d, &a, adopting);
+	if (r == 0) {
+		log_info("node %s serves %s%s", d->sw.node, cfg->socket,
+			 adopting ? " (taken over)" : "");
+		r = run_loop(d);
+		pool_stop(&d->sw);
+		replace_stop();
+		end_loop(d);
+	}
+	if (r == -EADDRINUSE)
+		return r;
+	/* apps that still live keep their network: the holder has everything */
+	stays = d->sw.n_apps > 0;
+	if (d->holder > 0 && !stays) {
+		kill(d->holder, SIGKILL);
+		waitpid(d->holder, NULL, 0);
+	}
+	if (d->sw.st.h != NULL)
+		unlink_all(d->sw.st.h, stays || (adopting && r < 0));
+	return r;
+}

@@ -1,0 +1,89 @@
+#include "traphandler/service/diag.h"
+
+#include <appswitch/util.h>
+
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <linux/unix_diag.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+
+int diag_open(void)
+{
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static void parse(const struct nlmsghdr *nh, struct diag_sock *ret)
+{
+	const struct unix_diag_msg *m = NLMSG_DATA(nh);
+	int len = (int)(nh->nlmsg_len - NLMSG_LENGTH(sizeof(*m)));
+	const char *p = (const char *)m + NLMSG_ALIGN(sizeof(*m));
+
+	memset(ret, 0, sizeof(*ret));
+	ret->inode = m->udiag_ino;
+	ret->cookie = (uint64_t)m->udiag_cookie[0] | (uint64_t)m->udiag_cookie[1] << 32;
+	ret->listening = m->udiag_state == TCP_LISTEN;
+	while (len >= (int)sizeof(struct nlattr)) {
+		const struct nlattr *a = (const struct nlattr *)p;
+		int payload = (int)a->nla_len - (int)NLA_HDRLEN;
+
+		if (payload < 0 || a->nla_len > len)
+			return;
+		if (a->nla_type == UNIX_DIAG_NAME)
+			name_decode_path(p + NLA_HDRLEN, (size_t)payload, &ret->name);
+		else if (a->nla_type == UNIX_DIAG_PEER && payload >= 4)
+			memcpy(&ret->peer_inode, p + NLA_HDRLEN, 4);
+		p += NLA_ALIGN(a->nla_len);
+		len -= (int)NLA_ALIGN(a->nla_len);
+	}
+}
+
+int diag_dump(int fd, bool listening_only, void (*fn)(void *arg, const struct diag_sock *d),
+	      void *arg)
+{
+	struct {
+		struct nlmsghdr nh;
+		struct unix_diag_req req;
+	} msg = {
+		.nh = {
+			.nlmsg_len = sizeof(msg),
+			.nlmsg_type = SOCK_DIAG_BY_FAMILY,
+			.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
+		},
+		.req = {
+			.sdiag_family = AF_UNIX,
+			.udiag_states = listening_only ? 1u << TCP_LISTEN : ~0u,
+			.udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_PEER,
+			.udiag_cookie = { ~0u, ~0u },
+		},
+	};
+	_cleanup_free_ char *buf = malloc(65536);
+
+	if (buf == NULL)
+		return -ENOMEM;
+	if (send(fd, &msg, sizeof(msg), 0) < 0)
+		return -errno;
+	for (;;) {
+		ssize_t n = recv(fd, buf, 65536, 0);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		for (struct nlmsghdr *nh = (void *)buf; NLMSG_OK(nh, (size_t)n);
+		     nh = NLMSG_NEXT(nh, n)) {
+			struct diag_sock d;
+
+			if (nh->nlmsg_type == NLMSG_DONE)
+				return 0;
+			if (nh->nlmsg_type == NLMSG_ERROR)
+				return ((struct nlmsgerr *)NLMSG_DATA(nh))->error;
+			parse(nh, &d);
+			if (d.name.kind != NAME_NONE)
+				fn(arg, &d);
+		}
+	}
+}

@@ -1,0 +1,26 @@
+/* diag.h - what the kernel knows of the stand-ins: a dump over NETLINK_SOCK_DIAG (sock_diag(7)).
+ *
+ * The netlink socket was made in the private namespace, so it sees only stand-ins, all of them.
+ * One dump at a time: the caller serializes (main thread). */
+#ifndef TRAPHANDLER_DIAG_H
+#define TRAPHANDLER_DIAG_H
+
+#include "traphandler/conn/names.h"
+
+#include <stdbool.h>
+
+struct diag_sock {
+	uint64_t cookie;
+	uint32_t inode, peer_inode; /* 0: no peer (left) */
+	bool listening;
+	struct standin_name name;
+};
+
+/* A socket for the calling thread's network namespace; fd or -errno. */
+int diag_open(void);
+
+/* Calls @fn for every stand-in (or only the listening ones). 0 or -errno. */
+int diag_dump(int fd, bool listening_only, void (*fn)(void *arg, const struct diag_sock *d),
+	      void *arg);
+
+#endif

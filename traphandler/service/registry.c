@@ -1,0 +1,558 @@
+#include "traphandler/service/registry.h"
+
+#include "traphandler/conn/accept.h"
+#include "traphandler/service/sockrec.h"
+#include "traphandler/trap/target.h"
+
+#include <appswitch/log.h>
+#include <appswitch/util.h>
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define BY_ANCHOR(sw, a) ((sw)->by_anchor[((a)*0x9e3779b97f4a7c15u) >> 52])
+
+static int network_id(struct switch_ctx *sw, const char *name, uint32_t *ret)
+{
+	void *p;
+
+	for (unsigned i = 0; i < sw->n_networks; i++) {
+		if (strcmp(sw->networks[i].name, name) == 0) {
+			*ret = sw->networks[i].id;
+			return 0;
+		}
+	}
+	p = realloc(sw->networks, (sw->n_networks + 1) * sizeof(*sw->networks));
+	if (p == NULL)
+		return -ENOMEM;
+	sw->networks = p;
+	sw->networks[sw->n_networks].name = strdup(name);
+	if (sw->networks[sw->n_networks].name == NULL)
+		return -ENOMEM;
+	/* an id that a later daemon gives the same name: stand-in names carry it */
+	uint32_t h = 2166136261u;
+	for (const char *c = name; *c != '\0'; c++)
+		h = (h ^ (uint8_t)*c) * 16777619u;
+	for (bool again = true; again;) {
+		again = false;
+		for (unsigned i = 0; i < sw->n_networks; i++) {
+			if (sw->networks[i].id == h) {
+				h++;
+				again = true;
+			}
+		}
+	}
+	*ret = sw->networks[sw->n_networks++].id = h;
+	return 0;
+}
+
+/* The identity of an app without an address of its own: link-local (RFC 3927's range), and a
+ * unique local IPv6 address; never service addresses. */
+static void invent_addresses(struct app *app)
+{
+	uint32_t host = app->id % 65024u;
+
+	if (!app->own4)
+		app->ip4 = as_addr_v4(0xa9fe0100u + host);
+	if (!app->own6) {
+		memcpy(app->ip6.b, "\xfd\x61\x70\x70\x73\x77", 6);
+		memset(app->ip6.b + 6, 0, 10);
+		for (int i = 0; i < 4; i++)
+			app->ip6.b[12 + i] = (uint8_t)(app->id >> (24 - 8 * i));
+	}
+}
+
+static int parse_ips(struct app *app, const json_t *ips, char *err, size_t err_size)
+{
+	size_t i;
+	const json_t *v;
+
+	json_array_foreach(ips, i, v)
+	{
+		struct as_addr a;
+		const char *s = json_string_value(v);
+
+		if (s == NULL || as_addr_parse(s, &a) < 0 || as_addr_is_any(&a) ||
+		    as_addr_is_loopback(&a) || as_addr_is_multicast(&a)) {
+			snprintf(err, err_size, "'%.60s' cannot be an app's address",
+				 s ? s : "(not a string)");
+			return -EINVAL;
+		}
+		bool *own = as_addr_is_v4(&a) ? &app->own4 : &app->own6;
+		if (*own) {
+			snprintf(err, err_size, "more than one %s address given",
+				 as_addr_is_v4(&a) ? "IPv4" : "IPv6");
+			return -EINVAL;
+		}
+		*own = true;
+		*(as_addr_is_v4(&a) ? &app->ip4 : &app->ip6) = a;
+	}
+	return 0;
+}
+
+static char *join(const json_t *array)
+{
+	size_t i, len = 1;
+	const json_t *v;
+	char *s, *p;
+
+	json_array_foreach(array, i, v) len += json_string_length(v) + 1;
+	s = p = malloc(len);
+	if (s == NULL)
+		return NULL;
+	*p = '\0';
+	json_array_foreach(array, i, v) p +=
+		sprintf(p, "%s%s", i ? "," : "", json_string_value(v));
+	return s;
+}
+
+static int check_keys(const json_t *reg, char *err, size_t err_size)
+{
+	static const struct {
+		const char *key;
+		json_type type;
+	} keys[] = {
+		{ "op", JSON_STRING },	    { "ips", JSON_ARRAY },  { "name", JSON_STRING },
+		{ "network", JSON_STRING }, { "tags", JSON_ARRAY }, { "lb", JSON_STRING },
+		{ "command", JSON_STRING },
+	};
+	const char *key;
+	json_t *value;
+
+	json_object_foreach((json_t *)reg, key, value)
+	{
+		bool known = false;
+
+		for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+			known |= strcmp(key, keys[i].key) == 0 &&
+				 json_typeof(value) == keys[i].type;
+		}
+		if (!known) {
+			snprintf(err, err_size, "key '%.40s' is unknown or of the wrong type",
+				 key);
+			return -EINVAL;
+		}
+	}
+	size_t i;
+	json_array_foreach(json_object_get(reg, "tags"), i, value)
+	{
+		const char *tag = json_string_value(value);
+
+		if (tag == NULL || strchr(tag, '=') == NULL || tag[0] == '=') {
+			snprintf(err, err_size, "tag '%.60s' is not KEY=VALUE", tag ? tag : "");
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+static const char *str_or(const json_t *reg, const char *key, const char *fallback)
+{
+	const char *s = json_string_value(json_object_get(reg, key));
+
+	return s != NULL ? s : fallback;
+}
+
+static void app_free(struct app *app)
+{
+	pthread_mutex_destroy(&app->recv_lock);
+	free(app->name);
+	free(app->network);
+	free(app->command);
+	free(app->tags);
+	free(app->deferred);
+	free(app);
+}
+
+int app_new(struct switch_ctx *sw, const json_t *reg, uint32_t id, struct app **ret, char *err,
+	    size_t err_size)
+{
+	const char *lb = str_or(reg, "lb", "local-first");
+	uint32_t slot = 0;
+	struct app *app;
+	char *dump;
+	int r;
+
+	r = check_keys(reg, err, err_size);
+	if (r < 0)
+		return r;
+	app = calloc(1, sizeof(*app));
+	if (app == NULL)
+		return -ENOMEM;
+	pthread_mutex_init(&app->recv_lock, NULL);
+	app->listener_fd = app->probe_fd = -1;
+	if (lb_policy_parse(lb, &app->lb) < 0) {
+		snprintf(err, err_size,
+			 "unknown balancing policy '%.40s'; one of local-first, round-robin, "
+			 "random, least-connections, source-hash",
+			 lb);
+		r = -EINVAL;
+		goto fail;
+	}
+	r = parse_ips(app, json_object_get(reg, "ips"), err, err_size);
+	if (r < 0)
+		goto fail;
+	while (slot < ST_APPS && sw->st.apps[slot].id != 0)
+		slot++;
+	dump = json_dumps(reg, JSON_COMPACT);
+	if (slot == ST_APPS || dump == NULL || strlen(dump) >= sizeof(sw->st.apps[0].reg)) {
+		snprintf(err, err_size,
+			 slot == ST_APPS ? "too many apps (%u)"
+					 : "the registration is too long (%u)",
+			 slot == ST_APPS ? ST_APPS : (unsigned)(dump ? strlen(dump) : 0));
+		free(dump);
+		r = -ENOSPC;
+		goto fail;
+	}
+	app->id = id;
+	while (app->id == 0) {
+		app->id = sw->st.h->next_app++;
+		if (app_find(sw, app->id) != NULL)
+			app->id = 0;
+	}
+	app->slot = slot;
+	app->name = strdup(str_or(reg, "name", ""));
+	app->network = strdup(str_or(reg, "network", "default"));
+	app->command = strdup(str_or(reg, "command", ""));
+	app->tags = join(json_object_get(reg, "tags"));
+	r = -ENOMEM;
+	if (app->name == NULL || app->network == NULL || app->command == NULL ||
+	    app->tags == NULL || network_id(sw, app->network, &app->network_id) < 0) {
+		free(dump);
+		goto fail;
+	}
+	invent_addresses(app);
+	strcpy(sw->st.apps[slot].reg, dump);
+	free(dump);
+	app->refs = 1;
+	*ret = app;
+	return 0;
+fail:
+	if (r == -ENOMEM)
+		snprintf(err, err_size, "the daemon is out of memory");
+	app_free(app);
+	return r;
+}
+
+void app_publish(struct switch_ctx *sw, struct app *app)
+{
+	struct st_app *sa = &sw->st.apps[app->slot];
+
+	sa->listener_fd = app->listener_fd;
+	sa->probe_fd = app->probe_fd;
+	sa->pid = app->pid;
+	sa->started = app->started;
+	sa->netns_cookie = app->netns_cookie;
+	__atomic_store_n(&sa->id, app->id, __ATOMIC_RELEASE);
+	app->next = sw->apps;
+	sw->apps = app;
+	sw->n_apps++;
+}
+
+struct app *app_find(struct switch_ctx *sw, uint32_t id)
+{
+	struct app *app = sw->apps;
+
+	while (app != NULL && app->id != id)
+		app = app->next;
+	return app;
+}
+
+void app_ref(struct app *app)
+{
+	app->refs++;
+}
+
+void app_unref(struct switch_ctx *sw, struct app *app)
+{
+	if (--app->refs > 0)
+		return;
+	target_forget_app(app);
+	if (app->listener_fd >= 0)
+		close(app->listener_fd);
+	if (app->probe_fd >= 0)
+		close(app->probe_fd);
+	if (!app->ended) {
+		/* never published: only its registration is to be forgotten */
+		__atomic_store_n(&sw->st.apps[app->slot].id, 0, __ATOMIC_RELEASE);
+	}
+	app_free(app);
+}
+
+void app_end(struct switch_ctx *sw, struct app *app)
+{
+	struct app **p = &sw->apps;
+
+	if (app->ended)
+		return;
+	app->ended = true;
+	for (unsigned i = 0; i < ST_LISTENERS; i++) {
+		if (sw->listeners[i] != NULL && sw->listeners[i]->app == app)
+			listener_end(sw, sw->listeners[i]);
+	}
+	__atomic_store_n(&sw->st.apps[app->slot].id, 0, __ATOMIC_RELEASE);
+	while (*p != NULL && *p != app)
+		p = &(*p)->next;
+	if (*p != NULL) {
+		*p = app->next;
+		sw->n_apps--;
+	}
+	app_unref(sw, app);
+}
+
+/* ---- listeners ---- */
+
+static void for_each_key(const struct listener *l,
+			 void (*fn)(void *arg, const struct svc_key *key), void *arg)
+{
+	const struct app *app = l->app;
+	struct svc_key key = { .network = app->network_id, .port = l->port };
+	bool any6 =
+		l->face == AF_INET6 && as_addr_is_any(&l->bound) && !as_addr_is_v4(&l->bound);
+	bool serves[2] = { as_addr_is_v4(&l->bound) || (any6 && !l->v6only),
+			   !as_addr_is_v4(&l->bound) };
+
+	for (int i = 0; i < 2; i++) {
+		if (!serves[i])
+			continue;
+		key.vip = i == 0 ? app->ip4 : app->ip6;
+		if (as_addr_is_any(&l->bound)) {
+			key.addr = as_addr_any(i == 0 ? AF_INET : AF_INET6);
+			fn(arg, &key);
+			key.addr = key.vip;
+		} else {
+			key.addr = l->bound;
+		}
+		fn(arg, &key);
+	}
+}
+
+struct key_op {
+	struct switch_ctx *sw;
+	uint32_t id;
+	int error;
+};
+
+static void key_add(void *arg, const struct svc_key *key)
+{
+	struct key_op *op = arg;
+	int r = svc_table_add(op->sw->svc, key, op->id);
+
+	if (r < 0)
+		op->error = r;
+}
+
+static void key_remove(void *arg, const struct svc_key *key)
+{
+	struct key_op *op = arg;
+
+	svc_table_remove(op->sw->svc, key, op->id);
+}
+
+unsigned listener_vips(const struct listener *l, struct as_addr ret[2])
+{
+	const struct app *app = l->app;
+	bool any = as_addr_is_any(&l->bound);
+	bool v4 = as_addr_is_v4(&l->bound);
+	unsigned n = 0;
+
+	if (app->own4 && ((any && (v4 || !l->v6only)) || as_addr_eq(&l->bound, &app->ip4)))
+		ret[n++] = app->ip4;
+	if (app->own6 && ((any && !v4) || as_addr_eq(&l->bound, &app->ip6)))
+		ret[n++] = app->ip6;
+	return n;
+}
+
+int listener_add(struct switch_ctx *sw, struct listener *l)
+{
+	struct key_op op = { .sw = sw };
+	struct st_listener *sl;
+	uint32_t slot = 0;
+
+	while (slot < ST_LISTENERS && sw->listeners[slot] != NULL)
+		slot++;
+	if (slot == ST_LISTENERS)
+		return -ENOSPC;
+	op.id = l->slot = slot;
+	if (l->serial == 0)
+		l->serial = ++sw->listener_serial;
+	else if (l->serial > sw->listener_serial)
+		sw->listener_serial = l->serial;
+	for_each_key(l, key_add, &op);
+	if (op.error < 0) {
+		for_each_key(l, key_remove, &op);
+		return op.error;
+	}
+	l->refs = 1;
+	sw->listeners[slot] = l;
+	sw->hnext[slot] = BY_ANCHOR(sw, l->anchor);
+	BY_ANCHOR(sw, l->anchor) = l;
+	app_ref(l->app);
+
+	sl = &sw->st.listeners[slot];
+	sl->app = l->app->id;
+	sl->anchor_fd = l->anchor_fd;
+	sl->bound = l->bound;
+	sl->port = l->port;
+	sl->face = l->face;
+	sl->v6only = l->v6only;
+	sl->pid = l->pid;
+	sl->fdno = l->fdno;
+	sl->serial = l->serial;
+	__atomic_store_n(&sl->anchor, l->anchor, __ATOMIC_RELEASE);
+	return 0;
+}
+
+struct listener *listener_find(struct switch_ctx *sw, uint64_t anchor)
+{
+	struct listener *l = BY_ANCHOR(sw, anchor);
+
+	while (l != NULL && l->anchor != anchor)
+		l = sw->hnext[l->slot];
+	return l;
+}
+
+void listener_ref(struct listener *l)
+{
+	l->refs++;
+}
+
+void listener_unref(struct switch_ctx *sw, struct listener *l)
+{
+	struct app *app = l->app;
+
+	if (--l->refs > 0)
+		return;
+	if (l->anchor_fd >= 0)
+		close(l->anchor_fd);
+	pthread_mutex_destroy(&l->accept_lock);
+	free(l);
+	app_unref(sw, app);
+}
+
+void listener_end(struct switch_ctx *sw, struct listener *l)
+{
+	struct key_op op = { .sw = sw, .id = l->slot };
+	struct listener **p = &BY_ANCHOR(sw, l->anchor);
+
+	if (l->gone)
+		return;
+	l->gone = true;
+	for_each_key(l, key_remove, &op);
+	while (*p != l)
+		p = &sw->hnext[(*p)->slot];
+	*p = sw->hnext[l->slot];
+	sw->listeners[l->slot] = NULL;
+	__atomic_store_n(&sw->st.listeners[l->slot].anchor, 0, __ATOMIC_RELEASE);
+	accept_listener_gone(sw, l);
+	/* the port is free at once, whoever still holds a reference */
+	close(l->anchor_fd);
+	l->anchor_fd = -1;
+	listener_unref(sw, l);
+}
+
+/* ---- lookup ---- */
+
+/* Not lower than the instances that another app's key may show: a private listener (of an app
+ * without an address of its own) is there for its own app only. */
+static unsigned collect(struct switch_ctx *sw, const struct app *client,
+			const struct svc_key *key, bool own, struct listener **ret, unsigned n,
+			unsigned max)
+{
+	size_t count;
+	const uint32_t *ids = svc_table_get(sw->svc, key, &count);
+
+	for (size_t i = 0; i < count && n < max; i++) {
+		struct listener *l = sw->listeners[ids[i]];
+		bool shared = as_addr_is_v4(&key->vip) ? l->app->own4 : l->app->own6;
+
+		if (l->app == client || shared || own)
+			ret[n++] = l;
+	}
+	return n;
+}
+
+static bool vip_known(struct switch_ctx *sw, const struct app *client, const struct as_addr *a)
+{
+	for (const struct app *app = sw->apps; app != NULL; app = app->next) {
+		if (app->network_id != client->network_id)
+			continue;
+		if ((app->own4 && as_addr_eq(&app->ip4, a)) ||
+		    (app->own6 && as_addr_eq(&app->ip6, a)))
+			return true;
+	}
+	return as_addr_eq(&client->ip4, a) || as_addr_eq(&client->ip6, a);
+}
+
+static uint64_t addr_hash(const struct as_addr *a)
+{
+	uint64_t h = 0xcbf29ce484222325u;
+
+	for (int i = 0; i < 16; i++)
+		h = (h ^ a->b[i]) * 0x100000001b3u;
+	return h;
+}
+
+static void order(struct switch_ctx *sw, const struct app *client, const struct as_addr *src,
+		  struct listener **ls, unsigned n)
+{
+	struct lb_instance inst[64];
+	struct listener *copy[64];
+	struct lb_input in = { .seq = atomic_fetch_add(&sw->lb_seq, 1) };
+	uint16_t idx[64];
+
+	(void)client;
+	if (n < 2)
+		return;
+	for (unsigned i = 0; i < n; i++) {
+		copy[i] = ls[i];
+		inst[i].id = ls[i]->anchor;
+		inst[i].connections = ls[i]->connections + ls[i]->accepted_since;
+	}
+	if (getrandom(&in.random, sizeof(in.random), GRND_INSECURE) < 0)
+		in.random = now_ns() * 0x9e3779b97f4a7c15u;
+	in.source = addr_hash(src);
+	lb_order(ls[0]->app->lb, inst, n, &in, idx);
+	for (unsigned i = 0; i < n; i++)
+		ls[i] = copy[idx[i]];
+}
+
+int service_lookup(struct switch_ctx *sw, struct app *client, const struct as_endpoint *dest,
+		   struct listener **ret, unsigned max, struct as_addr *ret_vip)
+{
+	bool v4 = as_addr_is_v4(&dest->addr);
+	const struct as_addr *mine = v4 ? &client->ip4 : &client->ip6;
+	bool loopback = as_addr_is_loopback(&dest->addr);
+	struct svc_key key = {
+		.network = client->network_id,
+		.vip = loopback ? *mine : dest->addr,
+		.addr = dest->addr,
+		.port = dest->port,
+	};
+	unsigned n;
+
+	if (max > 64)
+		max = 64;
+	*ret_vip = key.vip;
+	n = collect(sw, client, &key, loopback, ret, 0, max);
+	if (loopback) {
+		/* a port of 0.0.0.0 is reached at every loopback address; one bound to the VIP
+		 * alone is too, but only where nobody else has the port */
+		key.addr = as_addr_any(v4 ? AF_INET : AF_INET6);
+		n = collect(sw, client, &key, true, ret, n, max);
+		if (n == 0) {
+			key.addr = *mine;
+			n = collect(sw, client, &key, true, ret, n, max);
+		}
+	}
+	if (n == 0) {
+		if (loopback || vip_known(sw, client, &dest->addr))
+			return -ECONNREFUSED;
+		return -ENETUNREACH;
+	}
+	order(sw, client, mine, ret, n);
+	for (unsigned i = 0; i < n; i++)
+		listener_ref(ret[i]);
+	return (int)n;
+}

@@ -1,0 +1,369 @@
+#include "traphandler/service/sockrec.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct sockrec {
+	struct state *st;
+	pthread_mutex_t lock;
+	uint32_t *index; /* slot + 1 by hash, linear probing; 0: empty, UINT32_MAX: deleted */
+	size_t n_index, n_used, n_filled;
+	uint32_t *free_list;
+	size_t n_free, cap_free;
+	_Atomic size_t n_opts;
+};
+
+#define DELETED UINT32_MAX
+
+uint32_t sockrec_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_BOOTTIME, &t);
+	return (uint32_t)t.tv_sec;
+}
+
+static size_t hash(const struct sockrec *s, uint64_t cookie)
+{
+	return (size_t)((cookie * 0x9e3779b97f4a7c15u) >> 20) & (s->n_index - 1);
+}
+
+static void index_put(struct sockrec *s, uint64_t cookie, uint32_t slot)
+{
+	size_t i = hash(s, cookie);
+
+	while (s->index[i] != 0 && s->index[i] != DELETED)
+		i = (i + 1) & (s->n_index - 1);
+	if (s->index[i] == 0)
+		s->n_filled++;
+	s->index[i] = slot + 1;
+	s->n_used++;
+}
+
+static int index_reserve(struct sockrec *s)
+{
+	size_t old_n = s->n_index;
+	uint32_t *old = s->index;
+
+	if ((s->n_filled + 1) * 4 < s->n_index * 3)
+		return 0;
+	while ((s->n_used + 1) * 2 >= s->n_index)
+		s->n_index *= 2;
+	s->index = calloc(s->n_index, sizeof(*s->index));
+	if (s->index == NULL) {
+		s->index = old;
+		s->n_index = old_n;
+		return -ENOMEM;
+	}
+	s->n_used = s->n_filled = 0;
+	for (size_t i = 0; i < old_n; i++) {
+		if (old[i] != 0 && old[i] != DELETED)
+			index_put(s, s->st->socks[old[i] - 1].cookie, old[i] - 1);
+	}
+	free(old);
+	return 0;
+}
+
+/* The next record of @cookie of kind @kind from index position *@pos on. */
+static struct st_sock *find(struct sockrec *s, uint64_t cookie, int kind, size_t *pos)
+{
+	size_t i = pos != NULL && *pos != SIZE_MAX ? *pos : hash(s, cookie);
+
+	for (; s->index[i] != 0; i = (i + 1) & (s->n_index - 1)) {
+		struct st_sock *r;
+
+		if (s->index[i] == DELETED)
+			continue;
+		r = &s->st->socks[s->index[i] - 1];
+		if (r->cookie != cookie || (kind != 0 && r->kind != kind))
+			continue;
+		if (pos != NULL)
+			*pos = (i + 1) & (s->n_index - 1);
+		return r;
+	}
+	return NULL;
+}
+
+static void index_remove(struct sockrec *s, uint64_t cookie, uint32_t slot)
+{
+	size_t i = hash(s, cookie);
+
+	while (s->index[i] != slot + 1)
+		i = (i + 1) & (s->n_index - 1);
+	s->index[i] = DELETED;
+	s->n_used--;
+}
+
+static void drop(struct sockrec *s, struct st_sock *r)
+{
+	uint32_t slot = (uint32_t)(r - s->st->socks);
+
+	if (r->kind != ST_SOCK_CONN)
+		s->n_opts--;
+	index_remove(s, r->cookie, slot);
+	__atomic_store_n(&r->cookie, 0, __ATOMIC_RELEASE);
+	if (s->n_free == s->cap_free) {
+		size_t cap = s->cap_free ? s->cap_free * 2 : 64;
+		uint32_t *p = realloc(s->free_list, cap * sizeof(*p));
+
+		if (p == NULL)
+			return; /* the slot is lost until the next daemon */
+		s->free_list = p;
+		s->cap_free = cap;
+	}
+	s->free_list[s->n_free++] = slot;
+}
+
+static struct st_sock *add(struct sockrec *s, uint64_t cookie, int kind)
+{
+	struct st_sock *r;
+	uint32_t slot;
+
+	if (index_reserve(s) < 0)
+		return NULL;
+	if (s->n_free > 0)
+		slot = s->free_list[--s->n_free];
+	else if (s->st->h->socks_high < ST_SOCKS)
+		slot = s->st->h->socks_high++;
+	else
+		return NULL;
+	r = &s->st->socks[slot];
+	memset(r, 0, sizeof(*r));
+	r->kind = (uint16_t)kind;
+	r->since = sockrec_now();
+	__atomic_store_n(&r->cookie, cookie, __ATOMIC_RELEASE);
+	index_put(s, cookie, slot);
+	if (kind != ST_SOCK_CONN)
+		s->n_opts++;
+	return r;
+}
+
+struct sockrec *sockrec_new(struct state *st)
+{
+	struct sockrec *s = calloc(1, sizeof(*s));
+
+	if (s == NULL)
+		return NULL;
+	s->st = st;
+	s->n_index = 256;
+	s->index = calloc(s->n_index, sizeof(*s->index));
+	if (s->index == NULL) {
+		free(s);
+		return NULL;
+	}
+	pthread_mutex_init(&s->lock, NULL);
+	for (uint32_t i = 0; i < st->h->socks_high; i++) {
+		if (st->socks[i].cookie == 0)
+			continue;
+		if (index_reserve(s) < 0)
+			return sockrec_free(s);
+		index_put(s, st->socks[i].cookie, i);
+		if (st->socks[i].kind != ST_SOCK_CONN)
+			s->n_opts++;
+	}
+	return s;
+}
+
+struct sockrec *sockrec_free(struct sockrec *s)
+{
+	if (s == NULL)
+		return NULL;
+	pthread_mutex_destroy(&s->lock);
+	free(s->index);
+	free(s->free_list);
+	free(s);
+	return NULL;
+}
+
+void sockrec_add_conn(struct sockrec *s, uint64_t cookie, uint32_t app, uint32_t server_app,
+		      uint64_t server_anchor)
+{
+	struct st_sock *r;
+
+	pthread_mutex_lock(&s->lock);
+	r = add(s, cookie, ST_SOCK_CONN);
+	if (r != NULL) {
+		r->app = app;
+		r->conn.server_app = server_app;
+		r->conn.server_anchor = server_anchor;
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+bool sockrec_get_conn(struct sockrec *s, uint64_t cookie, struct st_sock *ret)
+{
+	struct st_sock *r;
+
+	pthread_mutex_lock(&s->lock);
+	r = find(s, cookie, ST_SOCK_CONN, NULL);
+	if (r != NULL)
+		*ret = *r;
+	pthread_mutex_unlock(&s->lock);
+	return r != NULL;
+}
+
+static struct st_opt *find_opt(struct sockrec *s, uint64_t cookie, int level, int name)
+{
+	size_t pos = SIZE_MAX;
+	struct st_sock *r;
+
+	while ((r = find(s, cookie, ST_SOCK_OPTS, &pos)) != NULL) {
+		for (int i = 0; i < r->n; i++) {
+			if (r->opts[i].level == level && r->opts[i].name == name)
+				return &r->opts[i];
+		}
+	}
+	return NULL;
+}
+
+int sockrec_set_opt(struct sockrec *s, uint64_t cookie, bool standin, int level, int name,
+		    int value)
+{
+	size_t pos = SIZE_MAX;
+	struct st_sock *r;
+	struct st_opt *o;
+	int result = 0;
+
+	pthread_mutex_lock(&s->lock);
+	o = find_opt(s, cookie, level, name);
+	if (o == NULL) {
+		while ((r = find(s, cookie, ST_SOCK_OPTS, &pos)) != NULL && r->n == ST_OPTS)
+			;
+		if (r == NULL)
+			r = add(s, cookie, ST_SOCK_OPTS);
+		if (r != NULL) {
+			r->app = standin;
+			o = &r->opts[r->n];
+			o->level = (uint16_t)level;
+			o->name = (uint16_t)name;
+			r->n++;
+		}
+	}
+	if (o != NULL)
+		o->value = value;
+	else
+		result = -ENOMEM;
+	pthread_mutex_unlock(&s->lock);
+	return result;
+}
+
+bool sockrec_get_opt(struct sockrec *s, uint64_t cookie, int level, int name, int *ret)
+{
+	struct st_opt *o;
+
+	if (s->n_opts == 0)
+		return false;
+	pthread_mutex_lock(&s->lock);
+	o = find_opt(s, cookie, level, name);
+	if (o != NULL)
+		*ret = o->value;
+	pthread_mutex_unlock(&s->lock);
+	return o != NULL;
+}
+
+int sockrec_set_congestion(struct sockrec *s, uint64_t cookie, bool standin,
+			   const char name[16])
+{
+	struct st_sock *r;
+
+	pthread_mutex_lock(&s->lock);
+	r = find(s, cookie, ST_SOCK_CONGESTION, NULL);
+	if (r == NULL)
+		r = add(s, cookie, ST_SOCK_CONGESTION);
+	if (r != NULL) {
+		r->app = standin;
+		memcpy(r->congestion, name, 16);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return r != NULL ? 0 : -ENOMEM;
+}
+
+bool sockrec_get_congestion(struct sockrec *s, uint64_t cookie, char ret[16])
+{
+	struct st_sock *r;
+
+	if (s->n_opts == 0)
+		return false;
+	pthread_mutex_lock(&s->lock);
+	r = find(s, cookie, ST_SOCK_CONGESTION, NULL);
+	if (r != NULL)
+		memcpy(ret, r->congestion, 16);
+	pthread_mutex_unlock(&s->lock);
+	return r != NULL;
+}
+
+void sockrec_move(struct sockrec *s, uint64_t from, uint64_t to)
+{
+	struct st_sock *r;
+
+	if (s->n_opts == 0)
+		return;
+	pthread_mutex_lock(&s->lock);
+	while ((r = find(s, from, 0, NULL)) != NULL) {
+		uint32_t slot = (uint32_t)(r - s->st->socks);
+
+		index_remove(s, from, slot);
+		r->cookie = to;
+		r->app = 1;
+		index_put(s, to, slot);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+bool sockrec_any_opts(struct sockrec *s)
+{
+	return s->n_opts > 0;
+}
+
+void sockrec_mark_refused(struct sockrec *s, uint64_t cookie)
+{
+	pthread_mutex_lock(&s->lock);
+	if (find(s, cookie, ST_SOCK_REFUSED, NULL) == NULL)
+		(void)add(s, cookie, ST_SOCK_REFUSED);
+	pthread_mutex_unlock(&s->lock);
+}
+
+bool sockrec_take_refused(struct sockrec *s, uint64_t cookie)
+{
+	struct st_sock *r;
+
+	if (s->n_opts == 0)
+		return false;
+	pthread_mutex_lock(&s->lock);
+	r = find(s, cookie, ST_SOCK_REFUSED, NULL);
+	if (r != NULL)
+		drop(s, r);
+	pthread_mutex_unlock(&s->lock);
+	return r != NULL;
+}
+
+static int cmp_u64(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+void sockrec_sweep(struct sockrec *s, const uint64_t *live, size_t n, uint32_t before_s)
+{
+	pthread_mutex_lock(&s->lock);
+	for (uint32_t i = 0; i < s->st->h->socks_high; i++) {
+		struct st_sock *r = &s->st->socks[i];
+
+		if (r->cookie == 0 || r->since >= before_s)
+			continue;
+		if (r->kind != ST_SOCK_CONN && r->app == 0 && before_s - r->since < 3600)
+			continue;
+		if (bsearch(&r->cookie, live, n, sizeof(*live), cmp_u64) == NULL)
+			drop(s, r);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+size_t sockrec_count(struct sockrec *s)
+{
+	return s->n_used;
+}

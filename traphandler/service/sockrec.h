@@ -1,0 +1,46 @@
+/* sockrec.h - small records about sockets, by SO_COOKIE, kept in the state memfd.
+ *
+ * One kind says since when a connection exists and between whom; another holds the values of
+ * options that an AF_UNIX socket cannot hold itself. A dense array in the memfd plus an index
+ * in private memory, rebuilt by a new daemon: 56 + 8 bytes a record.
+ * Thread-safe (a lock of its own). Records of closed sockets go by sockrec_sweep(). */
+#ifndef TRAPHANDLER_SOCKREC_H
+#define TRAPHANDLER_SOCKREC_H
+
+#include "traphandler/state/state.h"
+
+#include <stdbool.h>
+
+struct sockrec;
+
+struct sockrec *sockrec_new(struct state *st); /* NULL: no memory; indexes what is there */
+struct sockrec *sockrec_free(struct sockrec *s);
+
+/* A connection's record; silently nothing if the table is full (it is only for display). */
+void sockrec_add_conn(struct sockrec *s, uint64_t cookie, uint32_t app, uint32_t server_app,
+		      uint64_t server_anchor);
+bool sockrec_get_conn(struct sockrec *s, uint64_t cookie, struct st_sock *ret);
+
+/* Option values. 0 or -ENOMEM. */
+int sockrec_set_opt(struct sockrec *s, uint64_t cookie, bool standin, int level, int name,
+		    int value);
+bool sockrec_get_opt(struct sockrec *s, uint64_t cookie, int level, int name, int *ret);
+int sockrec_set_congestion(struct sockrec *s, uint64_t cookie, bool standin,
+			   const char name[16]);
+bool sockrec_get_congestion(struct sockrec *s, uint64_t cookie, char ret[16]);
+/* What was set on the old socket is now the new one's, a stand-in. */
+void sockrec_move(struct sockrec *s, uint64_t from, uint64_t to);
+/* True if there is any option record at all: most sockets cost no look-up. */
+bool sockrec_any_opts(struct sockrec *s);
+
+/* A native socket on which a refused non-blocking connect is still to be told. */
+void sockrec_mark_refused(struct sockrec *s, uint64_t cookie);
+bool sockrec_take_refused(struct sockrec *s, uint64_t cookie);
+
+/* Frees the records of sockets not in @live (sorted) that are older than @before_s and, for
+ * sockets that are no stand-ins, older than an hour. */
+void sockrec_sweep(struct sockrec *s, const uint64_t *live, size_t n, uint32_t before_s);
+size_t sockrec_count(struct sockrec *s);
+uint32_t sockrec_now(void);
+
+#endif

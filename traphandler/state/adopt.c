@@ -1,0 +1,157 @@
+#include "traphandler/state/adopt.h"
+
+#include "traphandler/service/registry.h"
+#include "traphandler/trap/pool.h"
+
+#include <appswitch/log.h>
+#include <appswitch/util.h>
+
+#include <string.h>
+
+static int adopt_app(struct switch_ctx *sw, const struct adoption *a, const struct st_app *old)
+{
+	char err[160] = "";
+	json_t *reg = json_loads(old->reg, 0, NULL);
+	struct app *app = NULL;
+	int r;
+
+	if (reg == NULL)
+		return -EPROTO;
+	r = app_new(sw, reg, old->id, &app, err, sizeof(err));
+	json_decref(reg);
+	if (r < 0) {
+		log_error("app %u cannot be taken over: %s", old->id, err);
+		return r;
+	}
+	app->listener_fd = holder_take(a, old->listener_fd);
+	app->probe_fd = holder_take(a, old->probe_fd);
+	app->netns_cookie = old->netns_cookie;
+	app->pid = old->pid;
+	app->started = old->started;
+	/* which processes have epoll sets is not kept: look when it matters */
+	app->has_epoll = true;
+	if (app->listener_fd < 0) {
+		r = app->listener_fd;
+		app_unref(sw, app);
+		return r;
+	}
+	app_publish(sw, app);
+	return 0;
+}
+
+static int adopt_listener(struct switch_ctx *sw, const struct adoption *a,
+			  const struct st_listener *old)
+{
+	struct listener *l = calloc(1, sizeof(*l));
+	int r;
+
+	if (l == NULL)
+		return -ENOMEM;
+	pthread_mutex_init(&l->accept_lock, NULL);
+	l->app = app_find(sw, old->app);
+	l->anchor = old->anchor;
+	l->anchor_fd = holder_take(a, old->anchor_fd);
+	l->bound = old->bound;
+	l->port = old->port;
+	l->face = old->face;
+	l->v6only = old->v6only;
+	l->pid = old->pid;
+	l->fdno = old->fdno;
+	l->serial = old->serial;
+	l->watch_fd = -1;
+	r = l->app == NULL ? -ESRCH : l->anchor_fd < 0 ? l->anchor_fd : listener_add(sw, l);
+	if (r < 0) {
+		cleanup_close(&l->anchor_fd);
+		free(l);
+	}
+	return r;
+}
+
+/* In the order of listen(), so that instances keep their places. */
+static void adopt_listeners(struct switch_ctx *sw, const struct adoption *a)
+{
+	uint32_t after = 0;
+
+	for (;;) {
+		const struct st_listener *next = NULL;
+
+		for (unsigned i = 0; i < ST_LISTENERS; i++) {
+			const struct st_listener *l = &a->old.listeners[i];
+
+			if (l->anchor != 0 && l->serial > after &&
+			    (next == NULL || l->serial < next->serial))
+				next = l;
+		}
+		if (next == NULL)
+			return;
+		after = next->serial;
+		if (adopt_listener(sw, a, next) < 0)
+			log_debug("listener of app %u on port %u is gone", next->app,
+				  next->port);
+	}
+}
+
+static void adopt_calls(struct switch_ctx *sw, const struct adoption *a)
+{
+	for (unsigned i = 0; i < ST_CALLS; i++) {
+		const struct st_call *old = &a->old.calls[i];
+		struct st_call *call = &sw->st.calls[i];
+
+		if (old->notif.id == 0)
+			continue;
+		*call = *old;
+		call->fd = -1;
+		call->deadline_ns = 0;
+		if (call->stage == ST_STANDIN || call->stage == ST_ACCEPTED)
+			call->fd = holder_take(a, old->fd);
+		if (call->fd < 0)
+			call->stage = ST_RECEIVED;
+	}
+}
+
+int adopt_state(struct switch_ctx *sw, const struct adoption *a)
+{
+	struct st_header *h = sw->st.h;
+	const struct st_header *old = a->old.h;
+	unsigned n = 0;
+
+	h->next_app = old->next_app;
+	h->pids_used = old->pids_used;
+	memcpy(h->pids, old->pids, sizeof(h->pids));
+	h->pns_fd = holder_take(a, old->pns_fd);
+	h->holder_sock_fd = holder_take(a, old->holder_sock_fd);
+	if (h->pns_fd < 0 || h->holder_sock_fd < 0)
+		return h->pns_fd < 0 ? h->pns_fd : h->holder_sock_fd;
+	h->socks_high = old->socks_high;
+	memcpy(sw->st.socks, a->old.socks, old->socks_high * sizeof(*sw->st.socks));
+	for (unsigned i = 0; i < ST_APPS; i++) {
+		const struct st_app *app = &a->old.apps[i];
+
+		if (app->id != 0 && app->listener_fd >= 0 && adopt_app(sw, a, app) == 0)
+			n++;
+	}
+	adopt_listeners(sw, a);
+	adopt_calls(sw, a);
+	log_info("took over %u apps", n);
+	return 0;
+}
+
+void adopt_resume(struct switch_ctx *sw)
+{
+	for (uint32_t i = 0; i < ST_CALLS; i++) {
+		struct st_call *call = &sw->st.calls[i];
+		const struct app *app;
+
+		if (call->notif.id == 0)
+			continue;
+		pthread_mutex_lock(&sw->lock);
+		app = app_find(sw, call->app);
+		/* a connection that was accepted must reach somebody, also if the call that
+		 * wanted it is over */
+		if (app != NULL && (call->stage == ST_ACCEPTED || call_valid(app, call)))
+			pool_resume_locked(sw, i);
+		else
+			pool_free_slot(sw, i);
+		pthread_mutex_unlock(&sw->lock);
+	}
+}

@@ -1,0 +1,233 @@
+#include "traphandler/state/holder.h"
+
+#include <appswitch/util.h>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+
+/* ---- the holder itself: no allocation, no locks, little memory ---- */
+
+/* Sockets bound to a path are the control socket and its connections: a client must see that
+ * nobody serves it. */
+static bool is_control(const struct state *st, int fd)
+{
+	struct sockaddr_un un;
+	socklen_t len = sizeof(un);
+
+	if (fd == st->h->holder_sock_fd || getsockname(fd, (struct sockaddr *)&un, &len) < 0)
+		return false;
+	return un.sun_family == AF_UNIX && len > sizeof(sa_family_t) && un.sun_path[0] == '/';
+}
+
+static void let_go(const struct state *st)
+{
+	char buf[4096];
+	int dir = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	long n;
+
+	for (int i = 0; i < 3 && null >= 0; i++)
+		dup2(null, i);
+	if (st->h->lock_fd >= 0)
+		close(st->h->lock_fd);
+	/* closing while reading is fine for /proc: it goes by number */
+	while (dir >= 0 && (n = syscall(SYS_getdents64, dir, buf, sizeof(buf))) > 0) {
+		for (long at = 0; at < n;) {
+			const struct dirent64 *d = (const struct dirent64 *)(buf + at);
+
+			at += d->d_reclen;
+			if (d->d_name[0] >= '0' && d->d_name[0] <= '9' &&
+			    is_control(st, atoi(d->d_name)))
+				close(atoi(d->d_name));
+		}
+	}
+	cleanup_close(&dir);
+}
+
+static int send_state(int conn, const struct state *st)
+{
+	union {
+		char buf[CMSG_SPACE(2 * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	int32_t pid = getpid();
+	struct iovec iov = { &pid, sizeof(pid) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	int fds[2] = { st->fd, st->h->userns_fd };
+	size_t n = fds[1] >= 0 ? 2 : 1;
+	struct cmsghdr *c;
+
+	msg.msg_control = control.buf;
+	msg.msg_controllen = CMSG_SPACE(n * sizeof(int));
+	memset(&control, 0, sizeof(control));
+	c = CMSG_FIRSTHDR(&msg);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(n * sizeof(int));
+	memcpy(CMSG_DATA(c), fds, n * sizeof(int));
+	return sendmsg(conn, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+/* A new daemon of the same user, from the host's network and not from inside an app. */
+static bool may_adopt(int conn, const struct state *st)
+{
+	struct ucred cred;
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cred);
+
+	if (getsockopt(conn, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0 ||
+	    (cred.uid != geteuid() && cred.uid != 0))
+		return false;
+	len = sizeof(cookie);
+	return getsockopt(conn, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0 &&
+	       cookie == st->h->host_cookie;
+}
+
+static void serve(const struct state *st)
+{
+	int conn = accept4(st->h->holder_sock_fd, NULL, NULL, SOCK_CLOEXEC);
+	char done;
+
+	if (conn < 0)
+		return;
+	if (may_adopt(conn, st) && send_state(conn, st) == 0 && read(conn, &done, 1) == 1)
+		_exit(0); /* the new daemon has it all */
+	close(conn);	  /* it died over it: nothing is lost, the next one may try */
+}
+
+static bool hung_up(int fd)
+{
+	struct pollfd p = { .fd = fd };
+
+	return poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLNVAL));
+}
+
+static bool any_app(const struct state *st)
+{
+	for (unsigned i = 0; i < ST_APPS; i++) {
+		if (st->apps[i].id != 0 && st->apps[i].listener_fd >= 0 &&
+		    !hung_up(st->apps[i].listener_fd))
+			return true;
+	}
+	return false;
+}
+
+static void hold(const struct state *st, int daemon_pidfd)
+{
+	struct pollfd p = { .fd = daemon_pidfd, .events = POLLIN };
+
+	while (poll(&p, 1, -1) != 1)
+		;
+	let_go(st);
+	p.fd = st->h->holder_sock_fd;
+	while (any_app(st)) {
+		/* an app's end is looked for each second, a daemon is served at once */
+		if (poll(&p, 1, 1000) == 1)
+			serve(st);
+	}
+	unlink(st->h->holder_path);
+	_exit(0);
+}
+
+pid_t holder_start(struct state *st)
+{
+	static const int ignored[] = { SIGHUP,	SIGINT,	 SIGTERM, SIGQUIT,
+				       SIGPIPE, SIGUSR1, SIGUSR2 };
+	int pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	pid_t pid;
+
+	if (pidfd < 0)
+		return -errno;
+	fcntl(pidfd, F_SETFD, FD_CLOEXEC);
+	pid = (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL);
+	if (pid < 0)
+		return -errno;
+	if (pid > 0)
+		return pid; /* the pidfd stays open: it is the holder's */
+	for (size_t i = 0; i < ARRAY_SIZE(ignored); i++)
+		signal(ignored[i], SIG_IGN);
+	prctl(PR_SET_NAME, "appswitch-hold");
+	setsid();
+	if (chdir("/") < 0) {
+		/* it only keeps a directory busy */
+	}
+	hold(st, pidfd);
+	_exit(1);
+}
+
+/* ---- the new daemon's side ---- */
+
+int holder_find(const char *path, struct adoption *ret)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	union {
+		char buf[CMSG_SPACE(2 * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	int32_t pid;
+	struct iovec iov = { &pid, sizeof(pid) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct timeval limit = { .tv_sec = 5 };
+	_cleanup_close_ int conn = -1;
+	struct cmsghdr *c;
+	int fds[2] = { -1, -1 }, r;
+
+	if (strlen(path) >= sizeof(sa.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(sa.sun_path, path);
+	conn = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (conn < 0)
+		return -errno;
+	if (connect(conn, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+		return errno == ENOENT || errno == ECONNREFUSED ? 0 : -errno;
+	setsockopt(conn, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	msg.msg_control = control.buf;
+	msg.msg_controllen = sizeof(control.buf);
+	if (recvmsg(conn, &msg, MSG_CMSG_CLOEXEC) != sizeof(pid))
+		return -EPROTO;
+	c = CMSG_FIRSTHDR(&msg);
+	if (c == NULL || c->cmsg_type != SCM_RIGHTS || c->cmsg_len < CMSG_LEN(sizeof(int)))
+		return -EPROTO;
+	memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
+	ret->userns_fd = fds[1];
+	r = state_map(fds[0], &ret->old);
+	if (r < 0)
+		return r;
+	ret->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (ret->pidfd < 0)
+		return -errno;
+	ret->conn = fd_steal(&conn);
+	return 1;
+}
+
+int holder_take(const struct adoption *a, int fd)
+{
+	int copy = fd >= 0 ? (int)syscall(SYS_pidfd_getfd, a->pidfd, fd, 0) : -1;
+
+	return copy < 0 ? -errno : copy;
+}
+
+void holder_dismiss(struct adoption *a)
+{
+	struct pollfd p = { .fd = a->pidfd, .events = POLLIN };
+
+	if (write(a->conn, "d", 1) == 1)
+		poll(&p, 1, 5000);
+	state_unmap(&a->old);
+	close(a->old.fd);
+	close(a->conn);
+	close(a->pidfd);
+	cleanup_close(&a->userns_fd);
+}

@@ -1,0 +1,129 @@
+/* switch.h - the daemon's one shared object: apps, listeners, and the lock over them.
+ *
+ * Threads: the main thread runs the control socket and timers; trap workers (trap/pool.h)
+ * service notifications. What is below "under lock" is touched only with sw->lock held, and the
+ * lock is never held across a system call that can wait.
+ * An app is freed only when its seccomp listener hung up and no worker uses it (refs). */
+#ifndef TRAPHANDLER_SWITCH_H
+#define TRAPHANDLER_SWITCH_H
+
+#include "traphandler/conn/names.h"
+#include "traphandler/service/lb.h"
+#include "traphandler/service/svc.h"
+#include "traphandler/state/state.h"
+
+#include <jansson.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <time.h>
+
+struct proc;
+struct parked;
+struct delivery;
+struct worker;
+
+struct app {
+	uint32_t id;
+	uint32_t slot; /* in state.apps */
+	int listener_fd, probe_fd;
+	uint64_t netns_cookie;
+	int32_t pid;
+	int64_t started;
+	/* the registration */
+	char *name, *network, *command, *tags;
+	uint32_t network_id;
+	enum lb_policy lb;
+	struct as_addr ip4, ip6;
+	bool own4, own6; /* chosen by the user: a service address; else only an identity */
+
+	pthread_mutex_t recv_lock; /* one RECV at a time: it ignores O_NONBLOCK */
+	atomic_bool has_epoll;
+	atomic_uint n_refused;
+	/* under lock */
+	struct app *next;
+	unsigned refs;
+	bool ended;
+	unsigned busy;	    /* workers in a call that may wait for this app */
+	uint32_t *deferred; /* call slots that wait for that, a ring */
+	unsigned def_head, def_n, def_cap;
+	struct proc *procs; /* what is known about its processes' epoll sets */
+};
+
+struct listener {
+	uint32_t slot; /* in state.listeners; also its id in the service table */
+	struct app *app;
+	uint64_t anchor;
+	int anchor_fd;
+	struct as_addr bound;
+	uint16_t port;
+	uint8_t face;
+	bool v6only;
+	int32_t pid, fdno; /* who called listen(), and on which number */
+	uint32_t serial;
+	pthread_mutex_t accept_lock; /* look, then take: one at a time */
+	/* options that accepted sockets inherit, read now and then from the stand-in */
+	_Atomic uint64_t inherit_at_ms;
+	uint32_t inherit_set;
+	struct timeval rcvtimeo, sndtimeo;
+	struct {
+		int onoff, seconds;
+	} linger;
+	int keepalive, priority, sndbuf, rcvbuf;
+	/* under lock */
+	unsigned refs;
+	bool gone;
+	atomic_uint accepted_since;  /* connections made since the last count */
+	uint32_t connections;	     /* by the last count */
+	struct delivery *deliveries; /* accepted, but not yet known to the app */
+	struct parked *accepts;	     /* blocking accepts that wait, first come first */
+	int watch_fd;		     /* the stand-in listener while accepts wait, or -1 */
+	struct parked *full;	     /* blocking connects that wait for room in the backlog */
+};
+
+struct switch_ctx {
+	struct state st;
+	uint64_t pns_cookie; /* of the private namespace of the stand-ins */
+	int diag_fd;	     /* NETLINK_SOCK_DIAG in it */
+	int tmpl4, tmpl6;    /* connected TCP sockets in it: what a fresh connection answers */
+	int scratch4, scratch6; /* like them; options are tried on them */
+	int sndbuf;		/* what every stand-in gets */
+	bool sndbuf_force;
+	bool embedded, stopping;
+	char node[64];
+
+	pthread_mutex_t lock;
+	/* under lock */
+	struct app *apps;
+	unsigned n_apps;
+	struct listener *listeners[ST_LISTENERS];
+	struct listener *by_anchor[4096]; /* open hash by anchor; chained by hnext below */
+	struct listener *hnext[ST_LISTENERS];
+	struct svc_table *svc;
+	struct {
+		char *name;
+		uint32_t id;
+	} * networks;
+	unsigned n_networks;
+	uint32_t listener_serial;
+	_Atomic uint64_t lb_seq;
+
+	struct pool *pool;
+	struct sockrec *socks;
+	void (*on_app_ended)(struct switch_ctx *sw); /* from a worker thread */
+};
+
+static inline uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static inline uint64_t now_ms(void)
+{
+	return now_ns() / 1000000u;
+}
+
+#endif

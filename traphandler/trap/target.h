@@ -1,0 +1,36 @@
+/* target.h - the processes behind the notifications: pidfds of threads, epoll sets of processes.
+ *
+ * Thread pidfds are cached per worker (so no lock): a thread id that was given to another thread
+ * shows as -ESRCH on the cached pidfd and is opened anew. */
+#ifndef TRAPHANDLER_TARGET_H
+#define TRAPHANDLER_TARGET_H
+
+#include "traphandler/trap/trap.h"
+
+#define TARGET_CACHE 256
+
+struct target_cache {
+	struct {
+		int tid, tgid, pidfd;
+	} slot[TARGET_CACHE];
+};
+
+void target_cache_init(struct target_cache *c);
+void target_cache_done(struct target_cache *c);
+
+/* A pidfd good for pidfd_getfd(2), owned by the cache; @fresh discards the cached one. */
+int target_pidfd(struct target_cache *c, int tid, bool fresh);
+/* The process of a thread, or -errno. */
+int target_tgid(struct target_cache *c, int tid);
+
+/* ---- epoll sets, under sw->lock inside ---- */
+
+/* The process made an epoll set (or may have got one): look for it before the next swap. */
+void target_note_epoll(struct trap *t);
+/* The epoll fds of the calling process, at most @max; scans /proc only if something changed. */
+int target_epolls(struct trap *t, int *ret, int max);
+/* One of them was gone: scan again next time. */
+void target_epolls_stale(struct trap *t);
+void target_forget_app(struct app *app);
+
+#endif

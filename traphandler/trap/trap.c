@@ -1,0 +1,192 @@
+#include "traphandler/trap/trap.h"
+
+#include "traphandler/trap/pool.h"
+
+#include <appswitch/log.h>
+#include <appswitch/util.h>
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+static void slot_done(struct trap *t)
+{
+	pthread_mutex_lock(&t->sw->lock);
+	pool_free_slot(t->sw, (uint32_t)(t->call - t->sw->st.calls));
+	pthread_mutex_unlock(&t->sw->lock);
+	t->call = NULL;
+}
+
+static int reply(struct trap *t, int64_t val, int error, uint32_t flags)
+{
+	struct seccomp_notif_resp resp = {
+		.id = t->call->notif.id,
+		.val = val,
+		.error = error,
+		.flags = flags,
+	};
+	int r;
+
+	do {
+		r = ioctl(t->app->listener_fd, SECCOMP_IOCTL_NOTIF_SEND, &resp);
+	} while (r < 0 && errno == EINTR);
+	r = r < 0 ? -errno : 0;
+	/* -EINPROGRESS: an earlier life of this daemon answered and died before it noted so */
+	slot_done(t);
+	return r;
+}
+
+int trap_reply_continue(struct trap *t)
+{
+	return reply(t, 0, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
+}
+
+int trap_reply_value(struct trap *t, int64_t value)
+{
+	return reply(t, value, 0, 0);
+}
+
+int trap_reply_errno(struct trap *t, int err)
+{
+	return reply(t, 0, -err, 0);
+}
+
+void trap_drop(struct trap *t)
+{
+	slot_done(t);
+}
+
+void trap_park(struct trap *t)
+{
+	t->call = NULL;
+}
+
+bool call_valid(const struct app *app, const struct st_call *call)
+{
+	uint64_t id = call->notif.id;
+
+	return id != 0 && ioctl(app->listener_fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
+}
+
+bool trap_valid(const struct trap *t)
+{
+	return call_valid(t->app, t->call);
+}
+
+static int access_error(struct trap *t, const char *what)
+{
+	int err = errno;
+
+	if (err == EFAULT)
+		return -EFAULT;
+	if (err == ESRCH || !trap_valid(t))
+		return -ENOENT;
+	if (err == EPERM || err == EACCES) {
+		log_warn("app %u: memory of thread %d may not be %s: %s; the call is refused "
+			 "(a binary that is not readable, or Yama's ptrace_scope 3)",
+			 t->app->id, t->tid, what, strerror(err));
+		return -EACCES;
+	}
+	return -err;
+}
+
+int trap_read(struct trap *t, uint64_t addr, void *buf, size_t len)
+{
+	struct iovec local = { buf, len };
+	struct iovec remote = { (void *)(uintptr_t)addr, len };
+	ssize_t n = process_vm_readv(t->tid, &local, 1, &remote, 1, 0);
+
+	if (n < 0)
+		return access_error(t, "read");
+	if (!trap_valid(t))
+		return -ENOENT;
+	return (size_t)n == len ? 0 : -EFAULT;
+}
+
+int trap_write(struct trap *t, uint64_t addr, const void *buf, size_t len)
+{
+	struct iovec local = { (void *)(uintptr_t)buf, len };
+	struct iovec remote = { (void *)(uintptr_t)addr, len };
+	ssize_t n;
+
+	if (!trap_valid(t))
+		return -ENOENT;
+	n = process_vm_writev(t->tid, &local, 1, &remote, 1, 0);
+	if (n < 0)
+		return access_error(t, "written");
+	return (size_t)n == len ? 0 : -EFAULT;
+}
+
+int trap_getfd(struct trap *t, int fd, int *ret_fd)
+{
+	for (int attempt = 0; attempt < 2; attempt++) {
+		int pidfd = target_pidfd(&t->w->targets, t->tid, attempt > 0);
+		int copy;
+
+		if (pidfd < 0) {
+			if (pidfd == -EMFILE || pidfd == -ENFILE)
+				log_error("app %u: no file descriptors left in the daemon "
+					  "(raise its RLIMIT_NOFILE)",
+					  t->app->id);
+			return pidfd == -ESRCH ? -ENOENT : pidfd;
+		}
+		copy = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+		if (copy >= 0) {
+			*ret_fd = copy;
+			return 0;
+		}
+		if (errno == EMFILE || errno == ENFILE) {
+			log_error("app %u: no file descriptors left in the daemon "
+				  "(raise its RLIMIT_NOFILE)",
+				  t->app->id);
+			return -EMFILE;
+		}
+		if (errno == ESRCH)
+			continue; /* the thread id belongs to another thread now */
+		if (errno == EBADF)
+			return -EBADF;
+		return access_error(t, "used (its file descriptors)");
+	}
+	return -ENOENT;
+}
+
+int trap_addfd(struct trap *t, int fd, int at, bool cloexec)
+{
+	struct seccomp_notif_addfd a = {
+		.id = t->call->notif.id,
+		.srcfd = (uint32_t)fd,
+		.newfd = at >= 0 ? (uint32_t)at : 0,
+		.flags = at >= 0 ? SECCOMP_ADDFD_FLAG_SETFD : 0,
+		.newfd_flags = cloexec ? O_CLOEXEC : 0,
+	};
+	int r;
+
+	atomic_store_explicit(&t->w->addfd_since_ms, now_ms(), memory_order_relaxed);
+	r = ioctl(t->app->listener_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &a);
+	if (r < 0)
+		r = errno == EINTR ? -EAGAIN : -errno;
+	atomic_store_explicit(&t->w->addfd_since_ms, 0, memory_order_relaxed);
+	return r;
+}
+
+int trap_fd_cloexec(struct trap *t, int fd)
+{
+	char path[64], buf[128];
+	const char *p;
+	_cleanup_close_ int f = -1;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", t->tid, fd);
+	f = open(path, O_RDONLY | O_CLOEXEC);
+	if (f < 0)
+		return errno == ENOENT ? -EBADF : -errno;
+	n = read(f, buf, sizeof(buf) - 1);
+	if (n <= 0)
+		return -EBADF;
+	buf[n] = '\0';
+	p = strstr(buf, "flags:");
+	return p != NULL && (strtoul(p + 6, NULL, 8) & O_CLOEXEC) != 0;
+}
