@@ -353,6 +353,19 @@ static void resume(struct trap *t, struct sock *s)
 	close(fd);
 }
 
+static bool is_own(const struct app *app, const struct as_addr *a)
+{
+	return as_addr_is_loopback(a) || as_addr_eq(a, &app->ip4) || as_addr_eq(a, &app->ip6);
+}
+
+/* No service is there: what listens natively in the app's namespace, or nobody. */
+static void connect_own(struct trap *t, struct sock *s, const struct as_endpoint *dest)
+{
+	(void)s;
+	(void)dest;
+	trap_reply_continue(t);
+}
+
 static void connect_native(struct trap *t, struct sock *s)
 {
 	struct as_endpoint dest;
@@ -390,6 +403,10 @@ static void connect_native(struct trap *t, struct sock *s)
 	fd = take_kept(t->sw, s->fd, &dest);
 	if (fd < 0) {
 		r = connect_service(t, s, &dest, &fd, &l);
+		if (r == -ECONNREFUSED && is_own(t->app, &dest.addr)) {
+			connect_own(t, s, &dest);
+			goto out;
+		}
 		if (r == -EAGAIN && !non_blocking(s->fd)) {
 			park_full(t, s, l);
 			goto out;

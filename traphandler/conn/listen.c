@@ -1,6 +1,9 @@
 /* listen() on a TCP socket of the app.
  *
- * The app's own bound socket becomes the anchor: we keep a copy of it, in LISTEN with a filter
+ * A listener that serves no virtual IP (bound to loopback, or of an app without an address) is
+ * left to the kernel: connections to it stay inside the namespace and are its own TCP.
+ *
+ * For the others: the app's own bound socket becomes the anchor: we keep a copy of it, in LISTEN with a filter
  * that drops everything, so the kernel keeps the port taken in the app's namespace and remembers
  * and answers its options. At the app's number goes a listening stand-in. The anchor's end is
  * the stand-in's: noticed by a connect that is refused, by a bind that would fail, by the sweep.
@@ -115,6 +118,20 @@ static struct listener *listener_new(struct trap *t, const struct sock *s)
 	return l;
 }
 
+/* Nobody outside the app's own namespace can reach it there: it stays the kernel's own TCP. */
+static bool is_private(const struct app *app, const struct sock *s)
+{
+	struct listener l = { .app = (struct app *)app, .bound = s->bound.addr };
+	struct as_addr vips[2];
+	socklen_t len = sizeof(int);
+	int v6only = 0;
+
+	if (s->domain == AF_INET6)
+		getsockopt(s->fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &len);
+	l.v6only = v6only != 0;
+	return listener_vips(&l, vips) == 0;
+}
+
 static void listen_native(struct trap *t, struct sock *s)
 {
 	_cleanup_close_ int standin = -1;
@@ -145,6 +162,10 @@ static void listen_native(struct trap *t, struct sock *s)
 				return;
 			}
 		}
+	}
+	if (is_private(t->app, s)) {
+		trap_reply_continue(t);
+		return;
 	}
 	r = drop_all(s->fd);
 	if (r == 0 && listen(s->fd, 1) < 0)
