@@ -28,6 +28,7 @@
 
 #define TICK_MS		 20    /* deadlines, stuck workers */
 #define SWEEP_MS	 1000  /* closed listeners, counts */
+#define LOCK_WAIT_MS	 5000  /* for the holder of a killed daemon to let go */
 #define EMBEDDED_IDLE_MS 10000 /* an embedded daemon that nobody came to */
 
 struct daemon {
@@ -68,23 +69,47 @@ static int make_parent(const char *path)
 	return 0;
 }
 
-/* The lock file is removed by its holder; who locked a removed one tries again. */
+/* Who has the lock wrote its pid into the file. Killed, its holder lets go of it soon. */
+static bool owner_lives(int fd)
+{
+	char buf[16] = "";
+	int pid;
+
+	if (pread(fd, buf, sizeof(buf) - 1, 0) <= 0)
+		return true;
+	pid = atoi(buf);
+	return pid <= 0 || kill(pid, 0) == 0 || errno != ESRCH;
+}
+
+/* The lock file is removed by its owner; who locked a removed one tries again. */
 static int take_lock(const char *path, int *ret_fd)
 {
+	uint64_t until = now_ms() + LOCK_WAIT_MS;
+
 	for (;;) {
 		_cleanup_close_ int fd =
 			open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 		struct stat mine, there;
+		char pid[16];
+		int n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
 
 		if (fd < 0)
 			return -errno;
-		if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-			return errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
-		if (fstat(fd, &mine) == 0 && stat(path, &there) == 0 &&
-		    mine.st_ino == there.st_ino && mine.st_dev == there.st_dev) {
-			*ret_fd = fd_steal(&fd);
-			return 0;
+		if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+			if (errno != EWOULDBLOCK)
+				return -errno;
+			if (owner_lives(fd) || now_ms() > until)
+				return -EADDRINUSE;
+			usleep(1000);
+			continue;
 		}
+		if (fstat(fd, &mine) < 0 || stat(path, &there) < 0 ||
+		    mine.st_ino != there.st_ino || mine.st_dev != there.st_dev)
+			continue;
+		if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)n, 0) != n)
+			return -errno;
+		*ret_fd = fd_steal(&fd);
+		return 0;
 	}
 }
 
@@ -327,7 +352,7 @@ static int set_up(struct daemon *d, struct adoption *a, bool *ret_adopting)
 	r = listen_path(h->ctl_path, &h->ctl_sock_fd);
 	if (r < 0)
 		return say(h->ctl_path, r);
-	d->holder = holder_start(&sw->st);
+	d->holder = holder_start(&sw->st, *ret_adopting ? &a->old : NULL);
 	if (d->holder < 0)
 		return say("the holder process", d->holder);
 	return 0;
@@ -345,14 +370,13 @@ static int start_workers(struct daemon *d, struct adoption *a, bool adopting)
 	r = pool_start(sw, sw->st.h->pns_fd);
 	if (r < 0)
 		return say("trap workers", r);
-	for (struct app *app = sw->apps; app != NULL;) {
-		struct app *next = app->next;
-
-		(void)pool_add_app(sw, app);
-		app = next;
-	}
+	/* first what was received before, then what is new: no slot is seen by both */
 	if (adopting)
 		adopt_resume(sw);
+	pthread_mutex_lock(&sw->lock);
+	for (struct app *app = sw->apps; app != NULL; app = app->next)
+		(void)pool_add_app_locked(sw, app);
+	pthread_mutex_unlock(&sw->lock);
 	return 0;
 }
 

@@ -148,10 +148,11 @@ static bool genuine(const struct switch_ctx *sw, int fd)
 
 /* The next client's connection from @listening. 0, -EAGAIN, -EINVAL (shut down), -EMFILE, … */
 static int take_connection(struct switch_ctx *sw, struct listener *l, int listening,
-			   int *ret_fd, struct standin_name *ret_name)
+			   int *ret_fd)
 {
 	for (;;) {
 		struct pollfd p = { .fd = listening, .events = POLLIN };
+		struct standin_name name;
 		struct sockaddr_un un;
 		socklen_t len = sizeof(un);
 		_cleanup_close_ int fd = -1;
@@ -172,7 +173,7 @@ static int take_connection(struct switch_ctx *sw, struct listener *l, int listen
 			connect_retry_full(sw, l);
 			pthread_mutex_unlock(&sw->lock);
 		}
-		if (name_decode(&un, len, ret_name) != NAME_CLIENT || !genuine(sw, fd))
+		if (name_decode(&un, len, &name) != NAME_CLIENT || !genuine(sw, fd))
 			continue;
 		*ret_fd = fd_steal(&fd);
 		return 0;
@@ -281,7 +282,10 @@ static void hand_over(struct trap *t, struct listener *l)
 {
 	int flags = t->nr == SYS_accept4 ? trap_int(t, 3) : 0;
 	int fd = t->call->fd, at;
+	uint64_t cookie;
 
+	/* from here on a copy of it in a killed daemon is no connection that nobody has */
+	standin_set_mark(fd, STANDIN_GIVEN);
 	at = trap_addfd(t, fd, -1, flags & SOCK_CLOEXEC);
 	if (at == -EAGAIN && trap_valid(t)) {
 		uint32_t slot = (uint32_t)(t->call - t->sw->st.calls);
@@ -292,21 +296,21 @@ static void hand_over(struct trap *t, struct listener *l)
 		pool_resume_later(t->sw, slot);
 		return;
 	}
-	t->call->fd = -1;
 	if (at < 0) {
+		standin_set_mark(fd, 0);
 		requeue(t, l, fd);
+		t->call->fd = -1;
 		if (at == -EMFILE)
 			trap_reply_errno(t, EMFILE);
 		else
 			trap_drop(t);
 		return;
 	}
-	uint64_t cookie = 0;
-	if (trap_reply_value(t, at) == -ENOENT) {
-		cookie = sock_cookie(fd);
+	t->call->at = at;
+	t->call->stage = ST_INSTALLED;
+	cookie = sock_cookie(fd);
+	if (trap_reply_value_close(t, at, fd) == -ENOENT)
 		remember_installed(t, l, at, cookie);
-	}
-	close(fd);
 }
 
 static void tell_and_hand_over(struct trap *t, struct listener *l, int listening)
@@ -534,7 +538,6 @@ void accept_app_gone(struct switch_ctx *sw, struct app *app)
 
 static void accept_from(struct trap *t, struct listener *l, int *listening)
 {
-	struct standin_name name;
 	int fd, r;
 
 	r = take_delivery(t, l, &fd);
@@ -544,7 +547,7 @@ static void accept_from(struct trap *t, struct listener *l, int *listening)
 		return;
 	}
 	if (r == 0) {
-		r = take_connection(t->sw, l, *listening, &fd, &name);
+		r = take_connection(t->sw, l, *listening, &fd);
 		if (r == -EAGAIN) {
 			int flags = fcntl(*listening, F_GETFL);
 
@@ -591,18 +594,21 @@ static struct listener *listener_of(struct trap *t, uint64_t anchor)
 static void resume_accepted(struct trap *t)
 {
 	struct listener *l = listener_of(t, t->call->cookie);
-	int at = find_installed(t, t->call->fd), fd = t->call->fd;
+	int fd = t->call->fd, at;
 
-	if (at >= 0) {
-		t->call->fd = -1;
-		trap_reply_value(t, at);
-		close(fd);
+	if (t->call->stage == ST_INSTALLED) {
+		/* told or not, it is the app's */
+		trap_reply_value_close(t, t->call->at, fd);
+	} else if ((at = find_installed(t, fd)) >= 0) {
+		uint64_t cookie = sock_cookie(fd);
+
+		if (trap_reply_value_close(t, at, fd) == -ENOENT && l != NULL)
+			remember_installed(t, l, at, cookie);
 	} else if (l == NULL) {
-		t->call->fd = -1;
+		trap_drop(t);
 		close(fd);
-		trap_reply_errno(t, EINVAL);
 	} else {
-		hand_over(t, l);
+		tell_and_hand_over(t, l, -1);
 	}
 	if (l != NULL) {
 		pthread_mutex_lock(&t->sw->lock);
@@ -643,7 +649,7 @@ void handle_accept(struct trap *t)
 	struct listener *l = NULL;
 	struct sock s;
 
-	if (t->call->stage == ST_ACCEPTED) {
+	if (t->call->stage == ST_ACCEPTED || t->call->stage == ST_INSTALLED) {
 		resume_accepted(t);
 		return;
 	}

@@ -145,10 +145,9 @@ static struct as_addr source_address(const struct app *app, const struct sock *s
 	return family == AF_INET ? app->ip4 : app->ip6;
 }
 
-/* A stand-in connected to @l; picks a free source port unless the app bound one. */
+/* A stand-in connected to @l, in the call's slot; picks a free source port unless the app bound one. */
 static int connect_instance(struct trap *t, const struct sock *s, const struct listener *l,
-			    const struct as_endpoint *dest, const struct as_addr *vip,
-			    int *ret_fd)
+			    const struct as_endpoint *dest, const struct as_addr *vip)
 {
 	struct standin_name name = {
 		.kind = NAME_CLIENT,
@@ -161,12 +160,12 @@ static int connect_instance(struct trap *t, const struct sock *s, const struct l
 	int r;
 
 	if (s->bound.port != 0) {
-		r = standin_connect(t->sw, l, &name, ret_fd);
+		r = standin_connect(t->sw, l, &name, &t->call->fd);
 		return r == -EADDRINUSE ? -EADDRNOTAVAIL : r;
 	}
 	for (int i = 0; i < PORT_TRIES; i++) {
 		name.client.port = (uint16_t)(PORT_FIRST + worker_random(t->w) % PORT_COUNT);
-		r = standin_connect(t->sw, l, &name, ret_fd);
+		r = standin_connect(t->sw, l, &name, &t->call->fd);
 		if (r != -EADDRINUSE)
 			return r;
 	}
@@ -181,10 +180,10 @@ static void listener_refused(struct trap *t, struct listener *l)
 	pthread_mutex_unlock(&t->sw->lock);
 }
 
-/* Tries the instances in order. 0 with the connected stand-in and whose it is; -EAGAIN with
+/* Tries the instances in order. 0 with the connected stand-in in the slot and whose it is; -EAGAIN with
  * *ret_l one that lives but has a full backlog; else -errno. *ret_l is referenced. */
 static int connect_service(struct trap *t, const struct sock *s, const struct as_endpoint *dest,
-			   int *ret_fd, struct listener **ret_l)
+			   struct listener **ret_l)
 {
 	struct listener *ls[MAX_INSTANCES], *full = NULL;
 	struct switch_ctx *sw = t->sw;
@@ -197,9 +196,10 @@ static int connect_service(struct trap *t, const struct sock *s, const struct as
 	if (n < 0)
 		return n;
 	*ret_l = NULL;
+	t->call->stage = ST_STANDIN;
 	for (int i = 0; i < n; i++) {
 		accept_check_parked(sw, ls[i]);
-		r = connect_instance(t, s, ls[i], dest, &vip, ret_fd);
+		r = connect_instance(t, s, ls[i], dest, &vip);
 		if (r == -ECONNREFUSED) {
 			listener_refused(t, ls[i]);
 			continue;
@@ -284,6 +284,17 @@ void connect_retry_full(struct switch_ctx *sw, struct listener *l)
 	}
 }
 
+/* Gives the stand-in @fd the flags, options and face of the socket it is for. */
+static void dress(struct trap *t, const struct sock *s, int fd)
+{
+	struct sock made;
+
+	replace_options(s->fd, fd);
+	sock_classify(t->app, t->sw, fd, &made);
+	if (made.domain != s->domain)
+		standin_set_mark(fd, standin_mark(fd) | STANDIN_FACE6);
+}
+
 /* The stand-in in call->fd goes to the app; @s is what the app has now. */
 static void deliver(struct trap *t, struct sock *s, const struct as_endpoint *dest)
 {
@@ -311,7 +322,6 @@ static void deliver(struct trap *t, struct sock *s, const struct as_endpoint *de
 		keep(t->sw, sock_cookie(s->fd), dest, fd);
 		return;
 	}
-	t->call->fd = -1;
 	if (r < 0)
 		trap_reply_errno(t, -r);
 	else if (later)
@@ -337,10 +347,10 @@ static void resume(struct trap *t, struct sock *s)
 		return;
 	}
 	if (s->kind == SOCK_NATIVE) {
+		dress(t, s, fd);
 		deliver(t, s, &mine.own.server);
 		return;
 	}
-	t->call->fd = -1;
 	if (sock_cookie(s->fd) == sock_cookie(fd)) {
 		/* already in place, only the answer was missing */
 		if (non_blocking(fd))
@@ -370,7 +380,6 @@ static void connect_native(struct trap *t, struct sock *s)
 {
 	struct as_endpoint dest;
 	struct listener *l = NULL;
-	struct sock made;
 	int accepting = 0, fd, r;
 	socklen_t len = sizeof(accepting);
 
@@ -402,7 +411,9 @@ static void connect_native(struct trap *t, struct sock *s)
 	}
 	fd = take_kept(t->sw, s->fd, &dest);
 	if (fd < 0) {
-		r = connect_service(t, s, &dest, &fd, &l);
+		r = connect_service(t, s, &dest, &l);
+		if (r < 0)
+			t->call->stage = ST_RECEIVED;
 		if (r == -ECONNREFUSED && is_own(t->app, &dest.addr)) {
 			connect_own(t, s, &dest);
 			goto out;
@@ -427,8 +438,7 @@ static void connect_native(struct trap *t, struct sock *s)
 			trap_reply_errno(t, -r);
 			goto out;
 		}
-		t->call->fd = fd;
-		t->call->stage = ST_STANDIN;
+		fd = t->call->fd;
 		atomic_fetch_add_explicit(&l->accepted_since, 1, memory_order_relaxed);
 		sockrec_add_conn(t->sw->socks, sock_cookie(fd), t->app->id, l->app->id,
 				 l->anchor);
@@ -436,10 +446,7 @@ static void connect_native(struct trap *t, struct sock *s)
 		t->call->fd = fd;
 		t->call->stage = ST_STANDIN;
 	}
-	replace_options(s->fd, fd);
-	sock_classify(t->app, t->sw, fd, &made);
-	if (made.domain != s->domain)
-		standin_set_mark(fd, standin_mark(fd) | STANDIN_FACE6);
+	dress(t, s, fd);
 	deliver(t, s, &dest);
 out:
 	if (l != NULL) {

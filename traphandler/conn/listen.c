@@ -149,6 +149,8 @@ static void listen_native(struct trap *t, struct sock *s)
 		if (l != NULL) {
 			standin = listener_fetch(t, l);
 			pthread_mutex_lock(&t->sw->lock);
+			if (standin < 0) /* an earlier daemon got no further than this */
+				listener_end(t->sw, l);
 			listener_unref(t->sw, l);
 			pthread_mutex_unlock(&t->sw->lock);
 			if (standin >= 0) {

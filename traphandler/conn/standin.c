@@ -97,7 +97,7 @@ void sock_classify(const struct app *app, const struct switch_ctx *sw, int fd, s
 	    get_int(fd, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP)
 		return;
 	ns = get_u64(fd, SO_NETNS_COOKIE);
-	if (ns == app->netns_cookie)
+	if (app != NULL && ns == app->netns_cookie)
 		ret->kind = SOCK_NATIVE;
 	else if (ns == sw->st.h->host_cookie)
 		ret->kind = SOCK_HOST;
@@ -177,16 +177,26 @@ int standin_connect(const struct switch_ctx *sw, const struct listener *l,
 {
 	struct sockaddr_un un;
 	socklen_t len = name_encode(client, &un);
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int r = 0;
 
-	if (fd < 0 || bind(fd, (struct sockaddr *)&un, len) < 0)
+	*ret_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (*ret_fd < 0)
 		return -errno;
-	standin_tune(sw, fd, true);
-	len = listener_name(l, &un);
-	if (connect(fd, (struct sockaddr *)&un, len) < 0)
-		return -errno;
-	*ret_fd = fd_steal(&fd);
-	return 0;
+	if (bind(*ret_fd, (struct sockaddr *)&un, len) < 0) {
+		r = -errno;
+	} else {
+		standin_tune(sw, *ret_fd, true);
+		len = listener_name(l, &un);
+		if (connect(*ret_fd, (struct sockaddr *)&un, len) < 0)
+			r = -errno;
+	}
+	if (r < 0) {
+		int fd = *ret_fd;
+
+		*ret_fd = -1;
+		close(fd);
+	}
+	return r;
 }
 
 bool standin_alive(const struct listener *l)

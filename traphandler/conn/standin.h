@@ -11,6 +11,7 @@
 #define STANDIN_PENDING	    0x2u /* connected, but the app's connect() has not been told so */
 #define STANDIN_NODELAY	    0x4u /* value of TCP_NODELAY ... */
 #define STANDIN_NODELAY_SET 0x8u /* ... if the app set it */
+#define STANDIN_GIVEN	    0x10u /* server end: on its way to the app, or there */
 
 enum sock_kind {
 	SOCK_KERNEL,	/* not ours to decide: not a socket, not TCP, another namespace's */
@@ -32,7 +33,8 @@ struct sock {
 /* What @fdno is in the target. 0 and a sock to be ended with sock_done(); or -errno:
  * -EBADF and other errors that the kernel itself will give to the app; -ENOENT. */
 int sock_get(struct trap *t, int fdno, struct sock *ret);
-/* The same for a descriptor of our own; @fd stays the caller's (ret->fd is @fd). */
+/* The same for a descriptor of our own; @fd stays the caller's (ret->fd is @fd). Without @app
+ * no socket is native. */
 void sock_classify(const struct app *app, const struct switch_ctx *sw, int fd,
 		   struct sock *ret);
 void sock_done(struct sock *s);
@@ -51,7 +53,8 @@ void standin_tune(const struct switch_ctx *sw, int fd, bool sndbuf);
 /* A listening stand-in for @l. 0 or -errno. Worker threads (the namespace). */
 int standin_listen(const struct switch_ctx *sw, const struct listener *l, int *ret_fd);
 
-/* Connects a new non-blocking stand-in to @l. 0, -ECONNREFUSED (the listener is gone),
+/* Connects a new non-blocking stand-in to @l; *ret_fd is set before it is connected, so that a
+ * slot of the state can name it at any moment. On failure it is -1 again. 0, -ECONNREFUSED (the listener is gone),
  * -EAGAIN (its backlog is full), -EADDRINUSE (that 4-tuple exists), -errno. */
 int standin_connect(const struct switch_ctx *sw, const struct listener *l,
 		    const struct standin_name *client, int *ret_fd);

@@ -1,11 +1,15 @@
 #include "traphandler/state/adopt.h"
 
+#include "traphandler/conn/accept.h"
+#include "traphandler/conn/standin.h"
 #include "traphandler/service/registry.h"
 #include "traphandler/trap/pool.h"
 
 #include <appswitch/log.h>
 #include <appswitch/util.h>
 
+#include <dirent.h>
+#include <stdio.h>
 #include <string.h>
 
 static int adopt_app(struct switch_ctx *sw, const struct adoption *a, const struct st_app *old)
@@ -102,11 +106,58 @@ static void adopt_calls(struct switch_ctx *sw, const struct adoption *a)
 		*call = *old;
 		call->fd = -1;
 		call->deadline_ns = 0;
-		if (call->stage == ST_STANDIN || call->stage == ST_ACCEPTED)
+		if (call->stage == ST_STANDIN || call->stage == ST_ACCEPTED ||
+		    call->stage == ST_INSTALLED)
 			call->fd = holder_take(a, old->fd);
 		if (call->fd < 0)
 			call->stage = ST_RECEIVED;
 	}
+}
+
+static bool named_by_a_call(const struct adoption *a, int fd)
+{
+	for (unsigned i = 0; i < ST_CALLS; i++) {
+		const struct st_call *call = &a->old.calls[i];
+
+		if (call->notif.id != 0 && call->fd == fd)
+			return true;
+	}
+	return false;
+}
+
+/* Accepted connections that no call names were on their way from the queue to a slot, or waited
+ * for the next accept(): they go to the next accept(). */
+static void adopt_orphans(struct switch_ctx *sw, const struct adoption *a)
+{
+	char path[40];
+	struct dirent *d;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", a->pid);
+	dir = opendir(path);
+	if (dir == NULL)
+		return;
+	while ((d = readdir(dir)) != NULL) {
+		struct listener *l;
+		struct sock s;
+		int fd;
+
+		if (d->d_name[0] < '0' || d->d_name[0] > '9' ||
+		    named_by_a_call(a, atoi(d->d_name)))
+			continue;
+		fd = holder_take(a, atoi(d->d_name));
+		if (fd < 0)
+			continue;
+		sock_classify(NULL, sw, fd, &s);
+		l = s.kind == SOCK_CONNECTED && !s.client &&
+				    !(standin_mark(fd) & STANDIN_GIVEN) ? listener_find(sw, s.own.anchor)
+							  : NULL;
+		if (l != NULL)
+			accept_requeue(sw, l, fd);
+		else
+			close(fd);
+	}
+	closedir(dir);
 }
 
 int adopt_state(struct switch_ctx *sw, const struct adoption *a)
@@ -132,6 +183,7 @@ int adopt_state(struct switch_ctx *sw, const struct adoption *a)
 	}
 	adopt_listeners(sw, a);
 	adopt_calls(sw, a);
+	adopt_orphans(sw, a);
 	log_info("took over %u apps", n);
 	return 0;
 }
@@ -148,10 +200,12 @@ void adopt_resume(struct switch_ctx *sw)
 		app = app_find(sw, call->app);
 		/* a connection that was accepted must reach somebody, also if the call that
 		 * wanted it is over */
-		if (app != NULL && (call->stage == ST_ACCEPTED || call_valid(app, call)))
+		if (app != NULL && (call->stage == ST_ACCEPTED || call_valid(app, call))) {
 			pool_resume_locked(sw, i);
-		else
+		} else {
+			cleanup_close(&call->fd);
 			pool_free_slot(sw, i);
+		}
 		pthread_mutex_unlock(&sw->lock);
 	}
 }

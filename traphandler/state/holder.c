@@ -124,12 +124,14 @@ static bool any_app(const struct state *st)
 	return false;
 }
 
-static void hold(const struct state *st, int daemon_pidfd)
+static void hold(const struct state *st, const struct state *old, int daemon_pidfd)
 {
 	struct pollfd p = { .fd = daemon_pidfd, .events = POLLIN };
 
 	while (poll(&p, 1, -1) != 1)
 		;
+	if (old != NULL && !__atomic_load_n(&old->h->dismissed, __ATOMIC_ACQUIRE))
+		_exit(0);
 	let_go(st);
 	p.fd = st->h->holder_sock_fd;
 	while (any_app(st)) {
@@ -141,7 +143,7 @@ static void hold(const struct state *st, int daemon_pidfd)
 	_exit(0);
 }
 
-pid_t holder_start(struct state *st)
+pid_t holder_start(struct state *st, const struct state *old)
 {
 	static const int ignored[] = { SIGHUP,	SIGINT,	 SIGTERM, SIGQUIT,
 				       SIGPIPE, SIGUSR1, SIGUSR2 };
@@ -163,7 +165,7 @@ pid_t holder_start(struct state *st)
 	if (chdir("/") < 0) {
 		/* it only keeps a directory busy */
 	}
-	hold(st, pidfd);
+	hold(st, old, pidfd);
 	_exit(1);
 }
 
@@ -205,6 +207,7 @@ int holder_find(const char *path, struct adoption *ret)
 	r = state_map(fds[0], &ret->old);
 	if (r < 0)
 		return r;
+	ret->pid = pid;
 	ret->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (ret->pidfd < 0)
 		return -errno;
@@ -223,6 +226,7 @@ void holder_dismiss(struct adoption *a)
 {
 	struct pollfd p = { .fd = a->pidfd, .events = POLLIN };
 
+	__atomic_store_n(&a->old.h->dismissed, 1, __ATOMIC_RELEASE);
 	if (write(a->conn, "d", 1) == 1)
 		poll(&p, 1, 5000);
 	state_unmap(&a->old);

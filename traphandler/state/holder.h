@@ -14,12 +14,15 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* Starts the holder of this process; before any thread. Its pid or -errno. */
-pid_t holder_start(struct state *st);
+/* Starts the holder of this process; before any thread. @old, if any, is the state that is being
+ * taken over: until its holder is dismissed, that one is in charge and the new one is nothing.
+ * Its pid or -errno. */
+pid_t holder_start(struct state *st, const struct state *old);
 
 struct adoption {
-	int conn;      /* to the old holder */
-	int pidfd;     /* of it */
+	int conn;  /* to the old holder */
+	int pidfd; /* of it */
+	pid_t pid;
 	int userns_fd; /* to enter, or -1 */
 	struct state old;
 };
@@ -28,7 +31,7 @@ struct adoption {
 int holder_find(const char *path, struct adoption *ret);
 /* A copy of its fd number @fd; the caller's, or -errno. */
 int holder_take(const struct adoption *a, int fd);
-/* Everything was taken: it may go. Waits until it has. */
+/* Everything was taken: it may go. One store into its state decides. Waits until it has gone. */
 void holder_dismiss(struct adoption *a);
 
 #endif

@@ -31,11 +31,11 @@ struct st_header {
 	uint32_t magic, version;
 	uint32_t next_app;
 	uint32_t pids_used;
+	uint32_t dismissed; /* a new daemon has taken everything: the holder may go */
 	int32_t pids[ST_PIDS]; /* of the daemons so far: whose stand-ins are genuine */
 	/* fd numbers in the table that daemon and holder share, or -1 */
 	int32_t userns_fd, pns_fd, holder_sock_fd, ctl_sock_fd, lock_fd;
 	uint32_t socks_high; /* records from here on were never used */
-	uint32_t pad;
 	uint64_t host_cookie; /* SO_NETNS_COOKIE of the namespace the daemon serves */
 	char holder_path[108], ctl_path[108], lock_path[120];
 	char node[64];
@@ -45,16 +45,16 @@ struct st_header {
 enum st_stage {
 	ST_RECEIVED,
 	ST_READY,    /* accept: .fd is the listener it waited on; nothing taken yet */
-	ST_STANDIN,  /* connect: .fd is the connected stand-in, not yet with the app */
+	ST_STANDIN,  /* connect: .fd is the stand-in, perhaps connected, not yet with the app */
 	ST_ACCEPTED, /* accept: .fd is the accepted connection, not yet with the app */
+	ST_INSTALLED, /* accept: .fd is with the app at .at; perhaps it was told so */
 };
 
 struct st_call {
 	struct seccomp_notif notif; /* written by the kernel; .id == 0: free */
 	uint32_t app;
 	uint32_t stage;
-	int32_t fd;
-	uint32_t pad;
+	int32_t fd, at;
 	uint64_t cookie;      /* the anchor's, of the listener an accept took .fd from */
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none yet */
 };

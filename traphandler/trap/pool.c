@@ -7,6 +7,7 @@
 #include <appswitch/log.h>
 #include <appswitch/util.h>
 
+#include <assert.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -398,7 +399,7 @@ void pool_stop(struct switch_ctx *sw)
 	sw->pool = NULL;
 }
 
-int pool_add_app(struct switch_ctx *sw, struct app *app)
+int pool_add_app_locked(struct switch_ctx *sw, struct app *app)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = EV_APP | app->slot };
 	int r = 0;
@@ -407,12 +408,20 @@ int pool_add_app(struct switch_ctx *sw, struct app *app)
 	 * without it everything works, slower */
 	(void)ioctl(app->listener_fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS,
 		    SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
-	pthread_mutex_lock(&sw->lock);
 	sw->pool->by_slot[app->slot] = app;
 	if (epoll_ctl(sw->pool->epfd, EPOLL_CTL_ADD, app->listener_fd, &ev) < 0) {
 		r = -errno;
 		sw->pool->by_slot[app->slot] = NULL;
 	}
+	return r;
+}
+
+int pool_add_app(struct switch_ctx *sw, struct app *app)
+{
+	int r;
+
+	pthread_mutex_lock(&sw->lock);
+	r = pool_add_app_locked(sw, app);
 	pthread_mutex_unlock(&sw->lock);
 	return r;
 }
@@ -441,6 +450,7 @@ void pool_resume_later(struct switch_ctx *sw, uint32_t slot)
 
 void pool_free_slot(struct switch_ctx *sw, uint32_t slot)
 {
+	assert(sw->pool->n_free < ST_CALLS);
 	__atomic_store_n(&sw->st.calls[slot].notif.id, 0, __ATOMIC_RELEASE);
 	sw->pool->free_calls[sw->pool->n_free++] = slot;
 }

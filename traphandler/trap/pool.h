@@ -28,6 +28,7 @@ void pool_stop(struct switch_ctx *sw);
 
 /* From now on the app's traps are serviced. */
 int pool_add_app(struct switch_ctx *sw, struct app *app);
+int pool_add_app_locked(struct switch_ctx *sw, struct app *app); /* sw->lock is held */
 
 /* Goes on with a parked (or inherited) call; from any thread. */
 void pool_resume(struct switch_ctx *sw, uint32_t slot);

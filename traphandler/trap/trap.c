@@ -20,7 +20,7 @@ static void slot_done(struct trap *t)
 	t->call = NULL;
 }
 
-static int reply(struct trap *t, int64_t val, int error, uint32_t flags)
+static int reply_and_close(struct trap *t, int64_t val, int error, uint32_t flags, int fd)
 {
 	struct seccomp_notif_resp resp = {
 		.id = t->call->notif.id,
@@ -35,8 +35,20 @@ static int reply(struct trap *t, int64_t val, int error, uint32_t flags)
 	} while (r < 0 && errno == EINTR);
 	r = r < 0 ? -errno : 0;
 	/* -EINPROGRESS: an earlier life of this daemon answered and died before it noted so */
+	if (fd >= 0)
+		close(fd);
 	slot_done(t);
 	return r;
+}
+
+static int reply(struct trap *t, int64_t val, int error, uint32_t flags)
+{
+	return reply_and_close(t, val, error, flags, -1);
+}
+
+int trap_reply_value_close(struct trap *t, int64_t value, int fd)
+{
+	return reply_and_close(t, value, 0, 0, fd);
 }
 
 int trap_reply_continue(struct trap *t)

@@ -25,6 +25,9 @@ struct trap {
 int trap_reply_continue(struct trap *t);
 int trap_reply_value(struct trap *t, int64_t value);
 int trap_reply_errno(struct trap *t, int err); /* > 0 */
+/* Closes @fd after the reply and before the slot is free: whatever accepted connection a killed
+ * daemon had open and no slot names was never delivered. */
+int trap_reply_value_close(struct trap *t, int64_t value, int fd);
 
 /* The target is gone (-ENOENT): the call is over without a reply. */
 void trap_drop(struct trap *t);
