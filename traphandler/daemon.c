@@ -352,7 +352,7 @@ static int set_up(struct daemon *d, struct adoption *a, bool *ret_adopting)
 	r = listen_path(h->ctl_path, &h->ctl_sock_fd);
 	if (r < 0)
 		return say(h->ctl_path, r);
-	d->holder = holder_start(&sw->st, *ret_adopting ? &a->old : NULL);
+	d->holder = holder_start(&sw->st, *ret_adopting ? a : NULL);
 	if (d->holder < 0)
 		return say("the holder process", d->holder);
 	return 0;

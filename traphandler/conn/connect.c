@@ -338,7 +338,7 @@ static void resume(struct trap *t, struct sock *s)
 	int fd = t->call->fd;
 
 	sock_classify(t->app, t->sw, fd, &mine);
-	if (mine.kind != SOCK_CONNECTED) {
+	if (mine.kind != SOCK_CONNECTED || !standin_connected(fd)) {
 		/* made but not connected yet: begin again */
 		close(fd);
 		t->call->fd = -1;

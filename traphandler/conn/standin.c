@@ -199,6 +199,14 @@ int standin_connect(const struct switch_ctx *sw, const struct listener *l,
 	return r;
 }
 
+bool standin_connected(int fd)
+{
+	struct sockaddr_un un;
+	socklen_t len = sizeof(un);
+
+	return getpeername(fd, (struct sockaddr *)&un, &len) == 0;
+}
+
 bool standin_alive(const struct listener *l)
 {
 	struct sockaddr_un un;

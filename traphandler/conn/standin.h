@@ -7,10 +7,10 @@
 #include <sys/un.h>
 
 /* Kept in SO_MARK, which means nothing on an AF_UNIX socket and is not shown to the app. */
-#define STANDIN_FACE6	    0x1u /* client end: the app's socket is AF_INET6 */
-#define STANDIN_PENDING	    0x2u /* connected, but the app's connect() has not been told so */
-#define STANDIN_NODELAY	    0x4u /* value of TCP_NODELAY ... */
-#define STANDIN_NODELAY_SET 0x8u /* ... if the app set it */
+#define STANDIN_FACE6	    0x1u  /* client end: the app's socket is AF_INET6 */
+#define STANDIN_PENDING	    0x2u  /* connected, but the app's connect() has not been told so */
+#define STANDIN_NODELAY	    0x4u  /* value of TCP_NODELAY ... */
+#define STANDIN_NODELAY_SET 0x8u  /* ... if the app set it */
 #define STANDIN_GIVEN	    0x10u /* server end: on its way to the app, or there */
 
 enum sock_kind {
@@ -58,6 +58,9 @@ int standin_listen(const struct switch_ctx *sw, const struct listener *l, int *r
  * -EAGAIN (its backlog is full), -EADDRINUSE (that 4-tuple exists), -errno. */
 int standin_connect(const struct switch_ctx *sw, const struct listener *l,
 		    const struct standin_name *client, int *ret_fd);
+
+/* Has it a peer (perhaps one that is gone)? */
+bool standin_connected(int fd);
 
 /* Is the listening stand-in still open somewhere? (a bind of its very name fails) */
 bool standin_alive(const struct listener *l);

@@ -149,9 +149,9 @@ static void adopt_orphans(struct switch_ctx *sw, const struct adoption *a)
 		if (fd < 0)
 			continue;
 		sock_classify(NULL, sw, fd, &s);
-		l = s.kind == SOCK_CONNECTED && !s.client &&
-				    !(standin_mark(fd) & STANDIN_GIVEN) ? listener_find(sw, s.own.anchor)
-							  : NULL;
+		l = s.kind == SOCK_CONNECTED && !s.client && !(standin_mark(fd) & STANDIN_GIVEN)
+			    ? listener_find(sw, s.own.anchor)
+			    : NULL;
 		if (l != NULL)
 			accept_requeue(sw, l, fd);
 		else

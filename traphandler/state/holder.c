@@ -124,14 +124,16 @@ static bool any_app(const struct state *st)
 	return false;
 }
 
-static void hold(const struct state *st, const struct state *old, int daemon_pidfd)
+static void hold(const struct state *st, const struct adoption *a, int daemon_pidfd)
 {
 	struct pollfd p = { .fd = daemon_pidfd, .events = POLLIN };
 
 	while (poll(&p, 1, -1) != 1)
 		;
-	if (old != NULL && !__atomic_load_n(&old->h->dismissed, __ATOMIC_ACQUIRE))
+	if (a != NULL && !__atomic_load_n(&a->old.h->dismissed, __ATOMIC_ACQUIRE))
 		_exit(0);
+	if (a != NULL)
+		close(a->conn); /* the old holder waits for its end */
 	let_go(st);
 	p.fd = st->h->holder_sock_fd;
 	while (any_app(st)) {
@@ -143,7 +145,7 @@ static void hold(const struct state *st, const struct state *old, int daemon_pid
 	_exit(0);
 }
 
-pid_t holder_start(struct state *st, const struct state *old)
+pid_t holder_start(struct state *st, const struct adoption *a)
 {
 	static const int ignored[] = { SIGHUP,	SIGINT,	 SIGTERM, SIGQUIT,
 				       SIGPIPE, SIGUSR1, SIGUSR2 };
@@ -165,7 +167,7 @@ pid_t holder_start(struct state *st, const struct state *old)
 	if (chdir("/") < 0) {
 		/* it only keeps a directory busy */
 	}
-	hold(st, old, pidfd);
+	hold(st, a, pidfd);
 	_exit(1);
 }
 
@@ -185,6 +187,7 @@ int holder_find(const char *path, struct adoption *ret)
 	_cleanup_close_ int conn = -1;
 	struct cmsghdr *c;
 	int fds[2] = { -1, -1 }, r;
+	ssize_t n;
 
 	if (strlen(path) >= sizeof(sa.sun_path))
 		return -ENAMETOOLONG;
@@ -197,8 +200,9 @@ int holder_find(const char *path, struct adoption *ret)
 	setsockopt(conn, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	msg.msg_control = control.buf;
 	msg.msg_controllen = sizeof(control.buf);
-	if (recvmsg(conn, &msg, MSG_CMSG_CLOEXEC) != sizeof(pid))
-		return -EPROTO;
+	n = recvmsg(conn, &msg, MSG_CMSG_CLOEXEC);
+	if (n != sizeof(pid))
+		return n < 0 ? -errno : -ECONNRESET;
 	c = CMSG_FIRSTHDR(&msg);
 	if (c == NULL || c->cmsg_type != SCM_RIGHTS || c->cmsg_len < CMSG_LEN(sizeof(int)))
 		return -EPROTO;

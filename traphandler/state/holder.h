@@ -14,11 +14,6 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* Starts the holder of this process; before any thread. @old, if any, is the state that is being
- * taken over: until its holder is dismissed, that one is in charge and the new one is nothing.
- * Its pid or -errno. */
-pid_t holder_start(struct state *st, const struct state *old);
-
 struct adoption {
 	int conn;  /* to the old holder */
 	int pidfd; /* of it */
@@ -26,6 +21,11 @@ struct adoption {
 	int userns_fd; /* to enter, or -1 */
 	struct state old;
 };
+
+/* Starts the holder of this process; before any thread. @a, if any, is the state that is being
+ * taken over: until its holder is dismissed, that one is in charge and the new one is nothing.
+ * Its pid or -errno. */
+pid_t holder_start(struct state *st, const struct adoption *a);
 
 /* Connects to the holder at @path. 1 and *ret if there is one, 0 if not, -errno. */
 int holder_find(const char *path, struct adoption *ret);

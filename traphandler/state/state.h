@@ -31,11 +31,11 @@ struct st_header {
 	uint32_t magic, version;
 	uint32_t next_app;
 	uint32_t pids_used;
-	uint32_t dismissed; /* a new daemon has taken everything: the holder may go */
+	uint32_t dismissed;    /* a new daemon has taken everything: the holder may go */
 	int32_t pids[ST_PIDS]; /* of the daemons so far: whose stand-ins are genuine */
 	/* fd numbers in the table that daemon and holder share, or -1 */
 	int32_t userns_fd, pns_fd, holder_sock_fd, ctl_sock_fd, lock_fd;
-	uint32_t socks_high; /* records from here on were never used */
+	uint32_t socks_high;  /* records from here on were never used */
 	uint64_t host_cookie; /* SO_NETNS_COOKIE of the namespace the daemon serves */
 	char holder_path[108], ctl_path[108], lock_path[120];
 	char node[64];
