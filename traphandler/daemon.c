@@ -2,6 +2,7 @@
 
 #include "traphandler/conn/accept.h"
 #include "traphandler/conn/connect.h"
+#include "traphandler/conn/epoll_readd.h"
 #include "traphandler/conn/listen.h"
 #include "traphandler/conn/replace.h"
 #include "traphandler/control/server.h"
@@ -397,6 +398,9 @@ int daemon_run(const struct daemon_config *cfg)
 		log_to_syslog();
 	signal(SIGPIPE, SIG_IGN);
 	raise_nofile();
+	r = epoll_readd_reserve();
+	if (r < 0)
+		return say("file descriptors", r);
 
 	r = set_up(d, &a, &adopting);
 	if (r == 0)

@@ -37,7 +37,6 @@ struct app {
 	struct as_addr ip4, ip6;
 	bool own4, own6; /* chosen by the user: a service address; else only an identity */
 
-	pthread_mutex_t recv_lock; /* one RECV at a time: it ignores O_NONBLOCK */
 	atomic_bool has_epoll;
 	atomic_uint n_refused;
 	/* under lock */

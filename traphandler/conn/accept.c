@@ -147,8 +147,8 @@ static bool genuine(const struct switch_ctx *sw, int fd)
 }
 
 /* The next client's connection from @listening. 0, -EAGAIN, -EINVAL (shut down), -EMFILE, … */
-static int take_connection(struct switch_ctx *sw, struct listener *l, int listening,
-			   int *ret_fd)
+static int take_connection(struct switch_ctx *sw, struct listener *l, int listening, int flags,
+			   int *ret_fd, struct as_endpoint *ret_client)
 {
 	for (;;) {
 		struct pollfd p = { .fd = listening, .events = POLLIN };
@@ -162,7 +162,8 @@ static int take_connection(struct switch_ctx *sw, struct listener *l, int listen
 		 * look first, and let nobody in between */
 		pthread_mutex_lock(&l->accept_lock);
 		if (poll(&p, 1, 0) == 1) {
-			fd = accept4(listening, (struct sockaddr *)&un, &len, SOCK_CLOEXEC);
+			fd = accept4(listening, (struct sockaddr *)&un, &len,
+				     flags | SOCK_CLOEXEC);
 			r = fd < 0 ? -errno : 0;
 		}
 		pthread_mutex_unlock(&l->accept_lock);
@@ -175,6 +176,7 @@ static int take_connection(struct switch_ctx *sw, struct listener *l, int listen
 		}
 		if (name_decode(&un, len, &name) != NAME_CLIENT || !genuine(sw, fd))
 			continue;
+		*ret_client = name.client;
 		*ret_fd = fd_steal(&fd);
 		return 0;
 	}
@@ -277,12 +279,24 @@ static int find_installed(struct trap *t, int fd)
 	return found;
 }
 
+/* The app has it at @at and is told so. Our copy is closed before the slot is free: an accepted
+ * connection that a killed daemon had open and no slot named was never delivered. */
+static void tell_number(struct trap *t, struct listener *l, int at, int fd)
+{
+	bool interrupted = trap_send_value(t, at) == -ENOENT;
+	uint64_t cookie = interrupted ? sock_cookie(fd) : 0;
+
+	close(fd);
+	trap_drop(t);
+	if (interrupted && l != NULL)
+		remember_installed(t, l, at, cookie);
+}
+
 /* The connection in call->fd goes to the app. */
 static void hand_over(struct trap *t, struct listener *l)
 {
 	int flags = t->nr == SYS_accept4 ? trap_int(t, 3) : 0;
 	int fd = t->call->fd, at;
-	uint64_t cookie;
 
 	/* from here on a copy of it in a killed daemon is no connection that nobody has */
 	standin_set_mark(fd, STANDIN_GIVEN);
@@ -308,24 +322,16 @@ static void hand_over(struct trap *t, struct listener *l)
 	}
 	t->call->at = at;
 	t->call->stage = ST_INSTALLED;
-	cookie = sock_cookie(fd);
-	if (trap_reply_value_close(t, at, fd) == -ENOENT)
-		remember_installed(t, l, at, cookie);
+	tell_number(t, l, at, fd);
 }
 
-static void tell_and_hand_over(struct trap *t, struct listener *l, int listening)
+static void tell_and_hand_over(struct trap *t, struct listener *l, int listening,
+			       const struct as_endpoint *client)
 {
-	int flags = t->nr == SYS_accept4 ? trap_int(t, 3) : 0;
 	int fd = t->call->fd, r = 0;
-	struct sock conn;
 
-	if (t->args[1] != 0) {
-		struct as_endpoint client;
-
-		sock_classify(t->app, t->sw, fd, &conn);
-		client = standin_remote(&conn);
-		r = face_write_addr(t, t->args[1], t->args[2], &client, l->face);
-	}
+	if (t->args[1] != 0)
+		r = face_write_addr(t, t->args[1], t->args[2], client, l->face);
 	if (r == -ENOENT) {
 		t->call->fd = -1;
 		trap_drop(t);
@@ -339,8 +345,6 @@ static void tell_and_hand_over(struct trap *t, struct listener *l, int listening
 		trap_reply_errno(t, -r);
 		return;
 	}
-	if (flags & SOCK_NONBLOCK)
-		fcntl(fd, F_SETFL, O_NONBLOCK);
 	standin_tune(t->sw, fd, true);
 	inherit_options(l, listening, fd);
 	hand_over(t, l);
@@ -538,6 +542,8 @@ void accept_app_gone(struct switch_ctx *sw, struct app *app)
 
 static void accept_from(struct trap *t, struct listener *l, int *listening)
 {
+	int flags = t->nr == SYS_accept4 ? trap_int(t, 3) & SOCK_NONBLOCK : 0;
+	struct as_endpoint client;
 	int fd, r;
 
 	r = take_delivery(t, l, &fd);
@@ -546,12 +552,18 @@ static void accept_from(struct trap *t, struct listener *l, int *listening)
 		trap_reply_value(t, fd);
 		return;
 	}
-	if (r == 0) {
-		r = take_connection(t->sw, l, *listening, &fd);
-		if (r == -EAGAIN) {
-			int flags = fcntl(*listening, F_GETFL);
+	if (r == 1) {
+		struct sock conn;
 
-			if (flags >= 0 && (flags & O_NONBLOCK))
+		sock_classify(t->app, t->sw, fd, &conn);
+		client = standin_remote(&conn);
+		fcntl(fd, F_SETFL, flags & SOCK_NONBLOCK ? O_NONBLOCK : 0);
+	} else {
+		r = take_connection(t->sw, l, *listening, flags, &fd, &client);
+		if (r == -EAGAIN) {
+			int mode = fcntl(*listening, F_GETFL);
+
+			if (mode >= 0 && (mode & O_NONBLOCK))
 				trap_reply_errno(t, EAGAIN);
 			else
 				park_accept(t, l, listening);
@@ -572,7 +584,7 @@ static void accept_from(struct trap *t, struct listener *l, int *listening)
 	t->call->fd = fd;
 	t->call->cookie = l->anchor;
 	t->call->stage = ST_ACCEPTED;
-	tell_and_hand_over(t, l, *listening);
+	tell_and_hand_over(t, l, *listening, &client);
 }
 
 /* The listener behind a copy of a stand-in listener, referenced; NULL if it is not this app's. */
@@ -595,20 +607,22 @@ static void resume_accepted(struct trap *t)
 {
 	struct listener *l = listener_of(t, t->call->cookie);
 	int fd = t->call->fd, at;
+	struct as_endpoint client;
+	struct sock conn;
 
 	if (t->call->stage == ST_INSTALLED) {
 		/* told or not, it is the app's */
-		trap_reply_value_close(t, t->call->at, fd);
+		tell_number(t, NULL, t->call->at, fd);
 	} else if ((at = find_installed(t, fd)) >= 0) {
-		uint64_t cookie = sock_cookie(fd);
-
-		if (trap_reply_value_close(t, at, fd) == -ENOENT && l != NULL)
-			remember_installed(t, l, at, cookie);
+		tell_number(t, l, at, fd);
 	} else if (l == NULL) {
 		trap_drop(t);
 		close(fd);
 	} else {
-		tell_and_hand_over(t, l, -1);
+		/* the address may not have been written yet */
+		sock_classify(t->app, t->sw, fd, &conn);
+		client = standin_remote(&conn);
+		tell_and_hand_over(t, l, -1, &client);
 	}
 	if (l != NULL) {
 		pthread_mutex_lock(&t->sw->lock);

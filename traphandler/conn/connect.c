@@ -284,25 +284,27 @@ void connect_retry_full(struct switch_ctx *sw, struct listener *l)
 	}
 }
 
-/* Gives the stand-in @fd the flags, options and face of the socket it is for. */
-static void dress(struct trap *t, const struct sock *s, int fd)
+/* Gives the stand-in @fd the flags, options and face of the socket it is for. True if that one is
+ * non-blocking. */
+static bool dress(const struct sock *s, int fd, const struct as_endpoint *dest)
 {
-	struct sock made;
+	int flags = replace_options(s->fd, fd);
+	bool later = flags >= 0 && (flags & O_NONBLOCK);
+	uint32_t mark = later ? STANDIN_PENDING : 0;
 
-	replace_options(s->fd, fd);
-	sock_classify(t->app, t->sw, fd, &made);
-	if (made.domain != s->domain)
-		standin_set_mark(fd, standin_mark(fd) | STANDIN_FACE6);
+	if (s->domain == AF_INET6 && as_addr_is_v4(&dest->addr))
+		mark |= STANDIN_FACE6;
+	if (mark != 0)
+		standin_set_mark(fd, mark);
+	return later;
 }
 
 /* The stand-in in call->fd goes to the app; @s is what the app has now. */
 static void deliver(struct trap *t, struct sock *s, const struct as_endpoint *dest)
 {
 	int fd = t->call->fd, fdno = trap_int(t, 0), r;
-	bool later = non_blocking(s->fd);
+	bool later = dress(s, fd, dest);
 
-	if (later)
-		standin_set_mark(fd, standin_mark(fd) | STANDIN_PENDING);
 	r = replace_fd(t, fdno, s->fd, fd);
 	if (r == -EAGAIN && trap_valid(t)) {
 		/* the target gets no CPU: nothing was changed, another round later */
@@ -347,7 +349,6 @@ static void resume(struct trap *t, struct sock *s)
 		return;
 	}
 	if (s->kind == SOCK_NATIVE) {
-		dress(t, s, fd);
 		deliver(t, s, &mine.own.server);
 		return;
 	}
@@ -446,7 +447,6 @@ static void connect_native(struct trap *t, struct sock *s)
 		t->call->fd = fd;
 		t->call->stage = ST_STANDIN;
 	}
-	dress(t, s, fd);
 	deliver(t, s, &dest);
 out:
 	if (l != NULL) {

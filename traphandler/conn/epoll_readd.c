@@ -28,6 +28,9 @@ static struct {
 	.cond = PTHREAD_COND_INITIALIZER,
 };
 
+static int null_fd = -1;
+static bool reserved[EPOLL_RESERVED]; /* numbers at which a placeholder sits */
+
 /* A number other than @taken for @fd. */
 static int move_off(int fd, int taken)
 {
@@ -124,7 +127,7 @@ void epoll_readd_stop(void)
 	h.running = h.stop = h.done = false;
 }
 
-int epoll_readd(int tid, int epfd, int fdno, uint32_t events, uint64_t data)
+static int readd_by_helper(int tid, int epfd, int fdno, const struct epoll_event *ev)
 {
 	int r;
 
@@ -133,8 +136,7 @@ int epoll_readd(int tid, int epfd, int fdno, uint32_t events, uint64_t data)
 	h.tid = tid;
 	h.epfd = epfd;
 	h.fdno = fdno;
-	h.ev.events = events;
-	h.ev.data.u64 = data;
+	h.ev = *ev;
 	h.pending = true;
 	h.done = false;
 	pthread_cond_broadcast(&h.cond);
@@ -143,5 +145,47 @@ int epoll_readd(int tid, int epfd, int fdno, uint32_t events, uint64_t data)
 	r = h.result;
 	pthread_mutex_unlock(&h.lock);
 	pthread_mutex_unlock(&h.callers);
+	return r;
+}
+
+int epoll_readd_reserve(void)
+{
+	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null_fd < 0)
+		return -errno;
+	for (;;) {
+		int fd = fcntl(null_fd, F_DUPFD_CLOEXEC, 3);
+
+		if (fd < 0)
+			return errno == EMFILE ? 0 : -errno; /* a low limit: fewer of them */
+		if (fd >= EPOLL_RESERVED) {
+			close(fd);
+			return 0;
+		}
+		reserved[fd] = true; /* what was open before keeps its number */
+	}
+}
+
+static bool is_reserved(int fdno)
+{
+	return fdno >= 0 && fdno < EPOLL_RESERVED && reserved[fdno];
+}
+
+int epoll_readd(int tid, int pidfd, int epfd, int fdno, int fd, uint32_t events, uint64_t data)
+{
+	struct epoll_event ev = { .events = events, .data.u64 = data };
+	int ep, r = 0;
+
+	if (!is_reserved(fdno))
+		return readd_by_helper(tid, epfd, fdno, &ev);
+	ep = (int)syscall(SYS_pidfd_getfd, pidfd, epfd, 0);
+	if (ep < 0)
+		return -errno;
+	pthread_mutex_lock(&h.callers);
+	if (dup3(fd, fdno, O_CLOEXEC) < 0 || epoll_ctl(ep, EPOLL_CTL_ADD, fdno, &ev) < 0)
+		r = -errno;
+	dup3(null_fd, fdno, O_CLOEXEC);
+	pthread_mutex_unlock(&h.callers);
+	close(ep);
 	return r;
 }

@@ -20,20 +20,16 @@ int face_write_addr(struct trap *t, uint64_t addr, uint64_t addrlen,
 	socklen_t full = as_endpoint_to_sockaddr(e, face, &ss);
 	int len, r;
 
-	r = trap_read(t, addrlen, &len, sizeof(len));
+	r = trap_peek(t, addrlen, &len, sizeof(len)); /* the write validates it */
 	if (r < 0)
 		return r;
 	if (len > (int)full)
 		len = (int)full;
 	if (len < 0)
 		return -EINVAL;
-	if (len > 0) {
-		r = trap_write(t, addr, &ss, (size_t)len);
-		if (r < 0)
-			return r;
-	}
-	len = (int)full;
-	return trap_write(t, addrlen, &len, sizeof(len));
+	if (len == 0)
+		return trap_write(t, addrlen, &full, sizeof(full));
+	return trap_write2(t, addr, &ss, (size_t)len, addrlen, &full, sizeof(full));
 }
 
 static void end(struct trap *t, int r)
@@ -77,13 +73,13 @@ void handle_getname(struct trap *t)
 	}
 	if (s.kind == SOCK_CONNECTED) {
 		e = peer ? standin_remote(&s) : standin_local(&s);
-		end(t, face_write_addr(t, t->args[1], t->args[2], &e, s.domain));
+		end(t, face_write_addr(t, t->args[1], t->args[2], &e, sock_face(&s)));
 	} else if (s.kind == SOCK_LISTENER && peer) {
 		trap_reply_errno(t, ENOTCONN);
 	} else if (s.kind == SOCK_LISTENER) {
 		r = listener_address(t, s.own.anchor, &e);
 		if (r == 0)
-			r = face_write_addr(t, t->args[1], t->args[2], &e, s.domain);
+			r = face_write_addr(t, t->args[1], t->args[2], &e, sock_face(&s));
 		end(t, r);
 	} else {
 		trap_reply_continue(t);

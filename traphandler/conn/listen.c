@@ -341,14 +341,15 @@ void listen_sweep(struct switch_ctx *sw)
 		free(a.v);
 		return;
 	}
-	qsort(a.v, a.n, sizeof(*a.v), cmp_u64);
+	if (a.n > 0)
+		qsort(a.v, a.n, sizeof(*a.v), cmp_u64);
 	pthread_mutex_lock(&sw->lock);
 	for (unsigned i = 0; i < ST_LISTENERS; i++) {
 		struct listener *l = sw->listeners[i];
 
 		/* one made after the dump is not in it */
 		if (l != NULL && l->serial <= serial &&
-		    bsearch(&l->anchor, a.v, a.n, sizeof(*a.v), cmp_u64) == NULL)
+		    (a.n == 0 || bsearch(&l->anchor, a.v, a.n, sizeof(*a.v), cmp_u64) == NULL))
 			listener_end(sw, l);
 	}
 	pthread_mutex_unlock(&sw->lock);

@@ -2,7 +2,7 @@
 
 #include "traphandler/conn/epoll_readd.h"
 #include "traphandler/service/sockrec.h"
-#include "traphandler/trap/target.h"
+#include "traphandler/trap/pool.h"
 
 #include <appswitch/log.h>
 #include <appswitch/util.h>
@@ -43,7 +43,7 @@ static void copy_opt(int from, int to, int name, const void *dflt, socklen_t siz
 		setsockopt(to, SOL_SOCKET, name, v, len);
 }
 
-void replace_options(int old, int fd)
+int replace_options(int old, int fd)
 {
 	static const int zero, one = 1;
 	static const struct linger no_linger;
@@ -60,7 +60,6 @@ void replace_options(int old, int fd)
 	copy_opt(old, fd, SO_RCVLOWAT, &one, sizeof(int));
 	copy_opt(old, fd, SO_OOBINLINE, &zero, sizeof(int));
 	copy_opt(old, fd, SO_PRIORITY, &zero, sizeof(int));
-	copy_opt(old, fd, SO_TIMESTAMP, &zero, sizeof(int));
 	/* sizes only if the app chose them: bit 0 send, bit 1 receive; the value read is
 	 * twice the one set */
 	if (getsockopt(old, SOL_SOCKET, SO_BUF_LOCK, &locks, &len) == 0 && locks != 0) {
@@ -84,6 +83,7 @@ void replace_options(int old, int fd)
 			fcntl(fd, F_SETOWN_EX, &owner);
 		fcntl(fd, F_SETSIG, fcntl(old, F_GETSIG));
 	}
+	return flags;
 }
 
 /* The registration of @fdno in the target's epoll set @epfd: its "tfd:" line (proc(5)). */
@@ -113,6 +113,23 @@ static int read_item(struct trap *t, int epfd, int fdno, struct item *ret)
 	return r;
 }
 
+/* Is the file at @fdno in the set @epfd under that number? The set may for a moment hold items of
+ * several files under one number (the old file goes when its last user returns from the kernel),
+ * so all of them are asked for. */
+static bool in_epoll(struct trap *t, int epfd, int fdno)
+{
+	struct kcmp_epoll_slot slot = { .efd = (uint32_t)epfd, .tfd = (uint32_t)fdno };
+	long r;
+
+	do {
+		r = syscall(SYS_kcmp, t->tid, t->tid, KCMP_EPOLL_TFD, fdno, &slot);
+		slot.toff++;
+	} while (r > 0);
+	if (r < 0 && errno != ENOENT)
+		target_epolls_stale(t);
+	return r == 0;
+}
+
 static int find_items(struct trap *t, int fdno, struct item *ret, int max)
 {
 	int epolls[MAX_ITEMS], n, found = 0;
@@ -121,14 +138,9 @@ static int find_items(struct trap *t, int fdno, struct item *ret, int max)
 		return 0;
 	n = target_epolls(t, epolls, MAX_ITEMS);
 	for (int i = 0; i < n && found < max; i++) {
-		struct kcmp_epoll_slot slot = { .efd = (uint32_t)epolls[i],
-						.tfd = (uint32_t)fdno };
-		long r = syscall(SYS_kcmp, t->tid, t->tid, KCMP_EPOLL_TFD, fdno, &slot);
-
-		if (r == 0 && read_item(t, epolls[i], fdno, &ret[found]) == 0)
+		if (in_epoll(t, epolls[i], fdno) &&
+		    read_item(t, epolls[i], fdno, &ret[found]) == 0)
 			found++;
-		else if (r < 0 && errno != ENOENT)
-			target_epolls_stale(t);
 	}
 	return found;
 }
@@ -181,7 +193,8 @@ static int replace_one(struct trap *t, int fdno, int fd)
 	if (r < 0)
 		return r;
 	for (int i = 0; i < n; i++) {
-		r = epoll_readd(t->tid, items[i].epfd, fdno, items[i].events, items[i].data);
+		r = epoll_readd(t->tid, target_pidfd(&t->w->targets, t->tid, false),
+				items[i].epfd, fdno, fd, items[i].events, items[i].data);
 		if (r < 0 && r != -EEXIST)
 			log_warn("app %u: fd %d could not be put back into epoll set %d: %s",
 				 t->app->id, fdno, items[i].epfd, strerror(-r));

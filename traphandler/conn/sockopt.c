@@ -106,7 +106,7 @@ static void end(struct trap *t, int r)
 
 static int template_of(const struct switch_ctx *sw, const struct sock *s)
 {
-	return s->domain == AF_INET ? sw->tmpl4 : sw->tmpl6;
+	return sock_face(s) == AF_INET ? sw->tmpl4 : sw->tmpl6;
 }
 
 /* A copy of the anchor of @s's listener; the caller's fd, or -1. */
@@ -240,7 +240,7 @@ void handle_getsockopt(struct trap *t)
 static int try_and_record(struct trap *t, const struct sock *s, int level, int name,
 			  const void *value, socklen_t len)
 {
-	int scratch = s->domain == AF_INET ? t->sw->scratch4 : t->sw->scratch6;
+	int scratch = sock_face(s) == AF_INET ? t->sw->scratch4 : t->sw->scratch6;
 	bool standin = s->kind == SOCK_CONNECTED;
 	bool congestion = level == IPPROTO_TCP && name == TCP_CONGESTION;
 	char now[16] = { 0 };

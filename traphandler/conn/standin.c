@@ -61,13 +61,8 @@ static void classify_unix(const struct sockaddr_storage *ss, socklen_t len, int 
 	case NAME_CLIENT:
 		ret->kind = SOCK_CONNECTED;
 		ret->client = true;
-		ret->domain = as_addr_is_v4(&ret->own.server.addr) &&
-					      !(standin_mark(fd) & STANDIN_FACE6)
-				      ? AF_INET
-				      : AF_INET6;
 		break;
 	case NAME_LISTENER:
-		ret->domain = ret->own.face;
 		if (getpeername(fd, (struct sockaddr *)&un, &peer_len) < 0)
 			ret->kind = SOCK_LISTENER;
 		else if (name_decode(&un, peer_len, &ret->peer) == NAME_CLIENT)
@@ -103,6 +98,17 @@ void sock_classify(const struct app *app, const struct switch_ctx *sw, int fd, s
 		ret->kind = SOCK_HOST;
 	ret->domain = ss.ss_family;
 	(void)as_endpoint_from_sockaddr(&ss, len, &ret->bound);
+}
+
+int sock_face(const struct sock *s)
+{
+	if (s->kind == SOCK_NATIVE || s->kind == SOCK_HOST)
+		return s->domain;
+	if (!s->client)
+		return s->own.face;
+	return as_addr_is_v4(&s->own.server.addr) && !(standin_mark(s->fd) & STANDIN_FACE6)
+		       ? AF_INET
+		       : AF_INET6;
 }
 
 int sock_get(struct trap *t, int fdno, struct sock *ret)

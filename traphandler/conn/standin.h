@@ -39,6 +39,9 @@ void sock_classify(const struct app *app, const struct switch_ctx *sw, int fd,
 		   struct sock *ret);
 void sock_done(struct sock *s);
 
+/* AF_INET or AF_INET6: what the app's program takes it for. */
+int sock_face(const struct sock *s);
+
 /* Addresses of a connected stand-in, from its names. */
 struct as_endpoint standin_local(const struct sock *s);
 struct as_endpoint standin_remote(const struct sock *s);

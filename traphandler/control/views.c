@@ -68,7 +68,8 @@ static void recount(struct switch_ctx *sw, struct dump *dump)
 			l->connections++;
 	}
 	pthread_mutex_unlock(&sw->lock);
-	qsort(cookies, dump->n, sizeof(*cookies), cmp_u64);
+	if (dump->n > 1)
+		qsort(cookies, dump->n, sizeof(*cookies), cmp_u64);
 	sockrec_sweep(sw->socks, cookies, dump->n, before);
 	free(cookies);
 }

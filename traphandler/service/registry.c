@@ -156,7 +156,6 @@ static const char *str_or(const json_t *reg, const char *key, const char *fallba
 
 static void app_free(struct app *app)
 {
-	pthread_mutex_destroy(&app->recv_lock);
 	free(app->name);
 	free(app->network);
 	free(app->command);
@@ -180,7 +179,6 @@ int app_new(struct switch_ctx *sw, const json_t *reg, uint32_t id, struct app **
 	app = calloc(1, sizeof(*app));
 	if (app == NULL)
 		return -ENOMEM;
-	pthread_mutex_init(&app->recv_lock, NULL);
 	app->listener_fd = app->probe_fd = -1;
 	if (lb_policy_parse(lb, &app->lb) < 0) {
 		snprintf(err, err_size,

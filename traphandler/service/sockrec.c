@@ -6,17 +6,19 @@
 #include <string.h>
 #include <time.h>
 
+/* A chained hash: heads by cookie, and the next record of a chain by slot (both slot + 1). */
 struct sockrec {
 	struct state *st;
 	pthread_mutex_t lock;
-	uint32_t *index; /* slot + 1 by hash, linear probing; 0: empty, UINT32_MAX: deleted */
-	size_t n_index, n_used, n_filled;
+	uint32_t *heads;
+	unsigned bits; /* log2 of the number of heads */
+	uint32_t *next;
+	size_t cap_next;
+	size_t n_used;
 	uint32_t *free_list;
 	size_t n_free, cap_free;
 	_Atomic size_t n_opts;
 };
-
-#define DELETED UINT32_MAX
 
 uint32_t sockrec_now(void)
 {
@@ -26,85 +28,87 @@ uint32_t sockrec_now(void)
 	return (uint32_t)t.tv_sec;
 }
 
+/* Fibonacci hashing (Knuth, TAOCP 3, 6.4): the top bits are the good ones. */
 static size_t hash(const struct sockrec *s, uint64_t cookie)
 {
-	return (size_t)((cookie * 0x9e3779b97f4a7c15u) >> 20) & (s->n_index - 1);
+	return (size_t)((cookie * 0x9e3779b97f4a7c15u) >> (64 - s->bits));
 }
 
 static void index_put(struct sockrec *s, uint64_t cookie, uint32_t slot)
 {
-	size_t i = hash(s, cookie);
+	uint32_t *head = &s->heads[hash(s, cookie)];
 
-	while (s->index[i] != 0 && s->index[i] != DELETED)
-		i = (i + 1) & (s->n_index - 1);
-	if (s->index[i] == 0)
-		s->n_filled++;
-	s->index[i] = slot + 1;
+	s->next[slot] = *head;
+	*head = slot + 1;
 	s->n_used++;
 }
 
-static int index_reserve(struct sockrec *s)
+static int index_reserve(struct sockrec *s, uint32_t slot)
 {
-	size_t old_n = s->n_index;
-	uint32_t *old = s->index;
+	uint32_t *heads, *old = s->heads;
+	size_t n_old = (size_t)1 << s->bits;
 
-	if ((s->n_filled + 1) * 4 < s->n_index * 3)
-		return 0;
-	while ((s->n_used + 1) * 2 >= s->n_index)
-		s->n_index *= 2;
-	s->index = calloc(s->n_index, sizeof(*s->index));
-	if (s->index == NULL) {
-		s->index = old;
-		s->n_index = old_n;
-		return -ENOMEM;
+	if (slot >= s->cap_next) {
+		size_t cap = s->cap_next ? s->cap_next * 2 : 256;
+		uint32_t *p;
+
+		while (cap <= slot)
+			cap *= 2;
+		p = realloc(s->next, cap * sizeof(*p));
+		if (p == NULL)
+			return -ENOMEM;
+		s->next = p;
+		s->cap_next = cap;
 	}
-	s->n_used = s->n_filled = 0;
-	for (size_t i = 0; i < old_n; i++) {
-		if (old[i] != 0 && old[i] != DELETED)
-			index_put(s, s->st->socks[old[i] - 1].cookie, old[i] - 1);
+	if (s->n_used < n_old)
+		return 0;
+	heads = calloc(n_old * 2, sizeof(*heads));
+	if (heads == NULL)
+		return -ENOMEM;
+	s->heads = heads;
+	s->bits++;
+	s->n_used = 0;
+	for (size_t i = 0; i < n_old; i++) {
+		for (uint32_t r = old[i]; r != 0;) {
+			uint32_t after = s->next[r - 1];
+
+			index_put(s, s->st->socks[r - 1].cookie, r - 1);
+			r = after;
+		}
 	}
 	free(old);
 	return 0;
 }
 
-/* The next record of @cookie of kind @kind from index position *@pos on. */
-static struct st_sock *find(struct sockrec *s, uint64_t cookie, int kind, size_t *pos)
+/* The first record of @cookie of kind @kind (0: any), or the next one after *@at. */
+static struct st_sock *find(struct sockrec *s, uint64_t cookie, int kind, uint32_t *at)
 {
-	size_t i = pos != NULL && *pos != SIZE_MAX ? *pos : hash(s, cookie);
+	uint32_t r = at != NULL && *at != 0 ? s->next[*at - 1] : s->heads[hash(s, cookie)];
 
-	for (; s->index[i] != 0; i = (i + 1) & (s->n_index - 1)) {
-		struct st_sock *r;
+	for (; r != 0; r = s->next[r - 1]) {
+		struct st_sock *rec = &s->st->socks[r - 1];
 
-		if (s->index[i] == DELETED)
+		if (rec->cookie != cookie || (kind != 0 && rec->kind != kind))
 			continue;
-		r = &s->st->socks[s->index[i] - 1];
-		if (r->cookie != cookie || (kind != 0 && r->kind != kind))
-			continue;
-		if (pos != NULL)
-			*pos = (i + 1) & (s->n_index - 1);
-		return r;
+		if (at != NULL)
+			*at = r;
+		return rec;
 	}
 	return NULL;
 }
 
 static void index_remove(struct sockrec *s, uint64_t cookie, uint32_t slot)
 {
-	size_t i = hash(s, cookie);
+	uint32_t *p = &s->heads[hash(s, cookie)];
 
-	while (s->index[i] != slot + 1)
-		i = (i + 1) & (s->n_index - 1);
-	s->index[i] = DELETED;
+	while (*p != slot + 1)
+		p = &s->next[*p - 1];
+	*p = s->next[slot];
 	s->n_used--;
 }
 
-static void drop(struct sockrec *s, struct st_sock *r)
+static void give_back(struct sockrec *s, uint32_t slot)
 {
-	uint32_t slot = (uint32_t)(r - s->st->socks);
-
-	if (r->kind != ST_SOCK_CONN)
-		s->n_opts--;
-	index_remove(s, r->cookie, slot);
-	__atomic_store_n(&r->cookie, 0, __ATOMIC_RELEASE);
 	if (s->n_free == s->cap_free) {
 		size_t cap = s->cap_free ? s->cap_free * 2 : 64;
 		uint32_t *p = realloc(s->free_list, cap * sizeof(*p));
@@ -117,18 +121,29 @@ static void drop(struct sockrec *s, struct st_sock *r)
 	s->free_list[s->n_free++] = slot;
 }
 
+static void drop(struct sockrec *s, struct st_sock *r)
+{
+	uint32_t slot = (uint32_t)(r - s->st->socks);
+
+	if (r->kind != ST_SOCK_CONN)
+		s->n_opts--;
+	index_remove(s, r->cookie, slot);
+	__atomic_store_n(&r->cookie, 0, __ATOMIC_RELEASE);
+	give_back(s, slot);
+}
+
 static struct st_sock *add(struct sockrec *s, uint64_t cookie, int kind)
 {
 	struct st_sock *r;
 	uint32_t slot;
 
-	if (index_reserve(s) < 0)
-		return NULL;
 	if (s->n_free > 0)
 		slot = s->free_list[--s->n_free];
 	else if (s->st->h->socks_high < ST_SOCKS)
 		slot = s->st->h->socks_high++;
 	else
+		return NULL;
+	if (index_reserve(s, slot) < 0)
 		return NULL;
 	r = &s->st->socks[slot];
 	memset(r, 0, sizeof(*r));
@@ -148,17 +163,19 @@ struct sockrec *sockrec_new(struct state *st)
 	if (s == NULL)
 		return NULL;
 	s->st = st;
-	s->n_index = 256;
-	s->index = calloc(s->n_index, sizeof(*s->index));
-	if (s->index == NULL) {
+	s->bits = 8;
+	s->heads = calloc((size_t)1 << s->bits, sizeof(*s->heads));
+	if (s->heads == NULL) {
 		free(s);
 		return NULL;
 	}
 	pthread_mutex_init(&s->lock, NULL);
 	for (uint32_t i = 0; i < st->h->socks_high; i++) {
-		if (st->socks[i].cookie == 0)
+		if (st->socks[i].cookie == 0) {
+			give_back(s, i);
 			continue;
-		if (index_reserve(s) < 0)
+		}
+		if (index_reserve(s, i) < 0)
 			return sockrec_free(s);
 		index_put(s, st->socks[i].cookie, i);
 		if (st->socks[i].kind != ST_SOCK_CONN)
@@ -172,7 +189,8 @@ struct sockrec *sockrec_free(struct sockrec *s)
 	if (s == NULL)
 		return NULL;
 	pthread_mutex_destroy(&s->lock);
-	free(s->index);
+	free(s->heads);
+	free(s->next);
 	free(s->free_list);
 	free(s);
 	return NULL;
@@ -207,10 +225,10 @@ bool sockrec_get_conn(struct sockrec *s, uint64_t cookie, struct st_sock *ret)
 
 static struct st_opt *find_opt(struct sockrec *s, uint64_t cookie, int level, int name)
 {
-	size_t pos = SIZE_MAX;
+	uint32_t at = 0;
 	struct st_sock *r;
 
-	while ((r = find(s, cookie, ST_SOCK_OPTS, &pos)) != NULL) {
+	while ((r = find(s, cookie, ST_SOCK_OPTS, &at)) != NULL) {
 		for (int i = 0; i < r->n; i++) {
 			if (r->opts[i].level == level && r->opts[i].name == name)
 				return &r->opts[i];
@@ -222,7 +240,7 @@ static struct st_opt *find_opt(struct sockrec *s, uint64_t cookie, int level, in
 int sockrec_set_opt(struct sockrec *s, uint64_t cookie, bool standin, int level, int name,
 		    int value)
 {
-	size_t pos = SIZE_MAX;
+	uint32_t at = 0;
 	struct st_sock *r;
 	struct st_opt *o;
 	int result = 0;
@@ -230,7 +248,7 @@ int sockrec_set_opt(struct sockrec *s, uint64_t cookie, bool standin, int level,
 	pthread_mutex_lock(&s->lock);
 	o = find_opt(s, cookie, level, name);
 	if (o == NULL) {
-		while ((r = find(s, cookie, ST_SOCK_OPTS, &pos)) != NULL && r->n == ST_OPTS)
+		while ((r = find(s, cookie, ST_SOCK_OPTS, &at)) != NULL && r->n == ST_OPTS)
 			;
 		if (r == NULL)
 			r = add(s, cookie, ST_SOCK_OPTS);
@@ -357,7 +375,7 @@ void sockrec_sweep(struct sockrec *s, const uint64_t *live, size_t n, uint32_t b
 			continue;
 		if (r->kind != ST_SOCK_CONN && r->app == 0 && before_s - r->since < 3600)
 			continue;
-		if (bsearch(&r->cookie, live, n, sizeof(*live), cmp_u64) == NULL)
+		if (n == 0 || bsearch(&r->cookie, live, n, sizeof(*live), cmp_u64) == NULL)
 			drop(s, r);
 	}
 	pthread_mutex_unlock(&s->lock);

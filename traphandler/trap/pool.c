@@ -8,7 +8,6 @@
 #include <appswitch/util.h>
 
 #include <assert.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -31,7 +30,11 @@
 #define EV_WAITQ (3ull << 60)
 #define EV_KIND	 (15ull << 60)
 
+/* Leader and followers (Schmidt et al., 2000): one worker waits; it hands the wait on before it
+ * services a call that may take long, and not before a quick one. All waiting at once would wake
+ * two for every trap. */
 struct pool {
+	pthread_mutex_t leader;
 	int epfd, wakefd;
 	unsigned n, max_busy;
 	int pns_fd;
@@ -155,26 +158,19 @@ static void on_app_hup(struct worker *w, struct app *app)
 		ended(sw);
 }
 
+/* RECV ignores O_NONBLOCK, but it cannot block here: epoll has just seen a notification, only the
+ * leader receives, and one that is cancelled meanwhile makes RECV say ENOENT. */
 static bool receive(struct worker *w, struct app *app, uint32_t *ret_slot)
 {
 	struct switch_ctx *sw = w->sw;
 	struct pool *pool = sw->pool;
-	struct pollfd p = { .fd = app->listener_fd, .events = POLLIN };
 	struct st_call *call;
 	uint32_t slot;
 	int r;
 
-	/* RECV blocks if another worker was faster */
-	if (pthread_mutex_trylock(&app->recv_lock) != 0)
-		return false;
-	if (poll(&p, 1, 0) != 1 || (p.revents & POLLIN) == 0) {
-		pthread_mutex_unlock(&app->recv_lock);
-		return false;
-	}
 	pthread_mutex_lock(&sw->lock);
 	if (pool->n_free == 0) {
 		pthread_mutex_unlock(&sw->lock);
-		pthread_mutex_unlock(&app->recv_lock);
 		log_error("app %u: all %u calls in flight are taken; its call waits", app->id,
 			  ST_CALLS);
 		usleep(1000);
@@ -187,7 +183,6 @@ static bool receive(struct worker *w, struct app *app, uint32_t *ret_slot)
 	call->app = app->id;
 	call->fd = -1;
 	r = ioctl(app->listener_fd, SECCOMP_IOCTL_NOTIF_RECV, &call->notif);
-	pthread_mutex_unlock(&app->recv_lock);
 	if (r < 0) {
 		/* ENOENT: interrupted in between. The kernel may have written to the slot */
 		call->notif.id = 0;
@@ -219,6 +214,13 @@ void pool_put_app(struct switch_ctx *sw, struct app *app)
 	pthread_mutex_unlock(&sw->lock);
 }
 
+static void pass_lead(struct worker *w)
+{
+	if (w->leads)
+		pthread_mutex_unlock(&w->sw->pool->leader);
+	w->leads = false;
+}
+
 static void on_app_event(struct worker *w, uint32_t app_slot, uint32_t events)
 {
 	struct app *app = app_by_slot(w->sw, app_slot);
@@ -226,10 +228,13 @@ static void on_app_event(struct worker *w, uint32_t app_slot, uint32_t events)
 
 	if (app == NULL)
 		return;
-	if ((events & EPOLLIN) && receive(w, app, &slot))
+	if ((events & EPOLLIN) && receive(w, app, &slot)) {
+		if (trap_may_wait(w->sw->st.calls[slot].notif.data.nr))
+			pass_lead(w);
 		pool_service(w, app, slot);
-	else if (events & (EPOLLHUP | EPOLLERR))
+	} else if (events & (EPOLLHUP | EPOLLERR)) {
 		on_app_hup(w, app);
+	}
 	pool_put_app(w->sw, app);
 }
 
@@ -284,10 +289,16 @@ static void *worker_main(void *arg)
 	atomic_fetch_add(&pool->started, 1);
 	while (!pool->stop) {
 		struct epoll_event ev;
-		int n = epoll_wait(pool->epfd, &ev, 1, -1);
+		int n;
 
+		if (!w->leads)
+			pthread_mutex_lock(&pool->leader);
+		w->leads = true;
+		n = pool->stop ? 0 : epoll_wait(pool->epfd, &ev, 1, -1);
 		if (n < 1)
 			continue;
+		if ((ev.data.u64 & EV_KIND) != EV_APP)
+			pass_lead(w);
 		switch (ev.data.u64 & EV_KIND) {
 		case EV_APP:
 			on_app_event(w, (uint32_t)ev.data.u64, ev.events);
@@ -300,6 +311,7 @@ static void *worker_main(void *arg)
 			break;
 		}
 	}
+	pass_lead(w);
 	target_cache_done(&w->targets);
 	return NULL;
 }
@@ -318,6 +330,7 @@ int pool_start(struct switch_ctx *sw, int pns_fd)
 
 	if (pool == NULL)
 		return -ENOMEM;
+	pthread_mutex_init(&pool->leader, NULL);
 	pool->resume = malloc(ST_CALLS * sizeof(*pool->resume));
 	pool->later = malloc(ST_CALLS * sizeof(*pool->later));
 	pool->epfd = epoll_create1(EPOLL_CLOEXEC);
@@ -455,10 +468,10 @@ void pool_free_slot(struct switch_ctx *sw, uint32_t slot)
 	sw->pool->free_calls[sw->pool->n_free++] = slot;
 }
 
-int pool_watch(struct switch_ctx *sw, int fd, uint32_t waitq, bool again)
+int pool_watch(struct switch_ctx *sw, int fd, uint32_t listener_slot, bool again)
 {
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT,
-				  .data.u64 = EV_WAITQ | waitq };
+				  .data.u64 = EV_WAITQ | listener_slot };
 
 	return epoll_ctl(sw->pool->epfd, again ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &ev) < 0
 		       ? -errno

@@ -20,6 +20,7 @@ struct worker {
 	struct target_cache targets;
 	_Atomic uint64_t addfd_since_ms; /* 0: not in one */
 	unsigned seed;
+	bool leads; /* this worker waits for events, or may */
 };
 
 /* Threads start in the namespace @pns_fd. 0 or -errno. */
@@ -46,8 +47,8 @@ void pool_service(struct worker *w, struct app *app, uint32_t slot);
 void pool_put_app(struct switch_ctx *sw, struct app *app);
 
 /* When @fd (which stays the caller's) becomes readable, a worker calls accept_ready() with
- * @listener's slot, once; @again re-arms. 0 or -errno. */
-int pool_watch(struct switch_ctx *sw, int fd, uint32_t listener, bool again);
+ * @listener_slot, once; @again re-arms. 0 or -errno. */
+int pool_watch(struct switch_ctx *sw, int fd, uint32_t listener_slot, bool again);
 void pool_unwatch(struct switch_ctx *sw, int fd);
 
 /* Housekeeping from the main thread: frees stuck workers, resumes what was put off. */

@@ -20,7 +20,7 @@ static void slot_done(struct trap *t)
 	t->call = NULL;
 }
 
-static int reply_and_close(struct trap *t, int64_t val, int error, uint32_t flags, int fd)
+static int send_reply(struct trap *t, int64_t val, int error, uint32_t flags)
 {
 	struct seccomp_notif_resp resp = {
 		.id = t->call->notif.id,
@@ -33,22 +33,21 @@ static int reply_and_close(struct trap *t, int64_t val, int error, uint32_t flag
 	do {
 		r = ioctl(t->app->listener_fd, SECCOMP_IOCTL_NOTIF_SEND, &resp);
 	} while (r < 0 && errno == EINTR);
-	r = r < 0 ? -errno : 0;
 	/* -EINPROGRESS: an earlier life of this daemon answered and died before it noted so */
-	if (fd >= 0)
-		close(fd);
-	slot_done(t);
-	return r;
+	return r < 0 ? -errno : 0;
 }
 
 static int reply(struct trap *t, int64_t val, int error, uint32_t flags)
 {
-	return reply_and_close(t, val, error, flags, -1);
+	int r = send_reply(t, val, error, flags);
+
+	slot_done(t);
+	return r;
 }
 
-int trap_reply_value_close(struct trap *t, int64_t value, int fd)
+int trap_send_value(struct trap *t, int64_t value)
 {
-	return reply_and_close(t, value, 0, 0, fd);
+	return send_reply(t, value, 0, 0);
 }
 
 int trap_reply_continue(struct trap *t)
@@ -105,7 +104,7 @@ static int access_error(struct trap *t, const char *what)
 	return -err;
 }
 
-int trap_read(struct trap *t, uint64_t addr, void *buf, size_t len)
+int trap_peek(struct trap *t, uint64_t addr, void *buf, size_t len)
 {
 	struct iovec local = { buf, len };
 	struct iovec remote = { (void *)(uintptr_t)addr, len };
@@ -113,23 +112,37 @@ int trap_read(struct trap *t, uint64_t addr, void *buf, size_t len)
 
 	if (n < 0)
 		return access_error(t, "read");
-	if (!trap_valid(t))
-		return -ENOENT;
 	return (size_t)n == len ? 0 : -EFAULT;
 }
 
-int trap_write(struct trap *t, uint64_t addr, const void *buf, size_t len)
+int trap_read(struct trap *t, uint64_t addr, void *buf, size_t len)
 {
-	struct iovec local = { (void *)(uintptr_t)buf, len };
-	struct iovec remote = { (void *)(uintptr_t)addr, len };
+	int r = trap_peek(t, addr, buf, len);
+
+	return r == 0 && !trap_valid(t) ? -ENOENT : r;
+}
+
+int trap_write2(struct trap *t, uint64_t addr, const void *buf, size_t len, uint64_t addr2,
+		const void *buf2, size_t len2)
+{
+	struct iovec local[2] = { { (void *)(uintptr_t)buf, len },
+				  { (void *)(uintptr_t)buf2, len2 } };
+	struct iovec remote[2] = { { (void *)(uintptr_t)addr, len },
+				   { (void *)(uintptr_t)addr2, len2 } };
+	unsigned long n_parts = len2 > 0 ? 2 : 1;
 	ssize_t n;
 
 	if (!trap_valid(t))
 		return -ENOENT;
-	n = process_vm_writev(t->tid, &local, 1, &remote, 1, 0);
+	n = process_vm_writev(t->tid, local, n_parts, remote, n_parts, 0);
 	if (n < 0)
 		return access_error(t, "written");
-	return (size_t)n == len ? 0 : -EFAULT;
+	return (size_t)n == len + len2 ? 0 : -EFAULT;
+}
+
+int trap_write(struct trap *t, uint64_t addr, const void *buf, size_t len)
+{
+	return trap_write2(t, addr, buf, len, 0, NULL, 0);
 }
 
 int trap_getfd(struct trap *t, int fd, int *ret_fd)

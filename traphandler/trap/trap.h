@@ -25,9 +25,8 @@ struct trap {
 int trap_reply_continue(struct trap *t);
 int trap_reply_value(struct trap *t, int64_t value);
 int trap_reply_errno(struct trap *t, int err); /* > 0 */
-/* Closes @fd after the reply and before the slot is free: whatever accepted connection a killed
- * daemon had open and no slot names was never delivered. */
-int trap_reply_value_close(struct trap *t, int64_t value, int fd);
+/* Replies and leaves the slot to the caller, who ends it with trap_drop(). */
+int trap_send_value(struct trap *t, int64_t value);
 
 /* The target is gone (-ENOENT): the call is over without a reply. */
 void trap_drop(struct trap *t);
@@ -40,7 +39,12 @@ bool call_valid(const struct app *app, const struct st_call *call);
 
 /* 0, -EFAULT, -EACCES (the process may not be read), -ENOENT */
 int trap_read(struct trap *t, uint64_t addr, void *buf, size_t len);
+/* Without the validation: only where a trap_write() that depends on it follows. */
+int trap_peek(struct trap *t, uint64_t addr, void *buf, size_t len);
 int trap_write(struct trap *t, uint64_t addr, const void *buf, size_t len);
+/* Two places in one go; @len2 may be 0. */
+int trap_write2(struct trap *t, uint64_t addr, const void *buf, size_t len, uint64_t addr2,
+		const void *buf2, size_t len2);
 
 /* A copy of the target's fd. -EBADF, -ENOENT, -EMFILE (ours ran out: logged), … */
 int trap_getfd(struct trap *t, int fd, int *ret_fd);

@@ -1,0 +1,108 @@
+#!/bin/bash
+# From inside an app the control socket can be reached (path sockets ignore namespaces):
+# it may be asked, it may not be changed.
+. "${0%/*}/../lib/lib.sh"
+need python3 jq
+need_switch "about the control socket"
+require_seccomp_notify
+start_daemon
+app web --ip 10.0.0.5 -- "$TCP" serve 80 web
+wait_port 10.0.0.5 80
+export APPSWITCH
+
+check "get works inside"
+assert_eq 10.0.0.5 "$(run -- "$APPSWITCH" get services -o json | jq -r '.[0].vip')"
+assert_eq 2 "$(run -- "$APPSWITCH" get apps -o json | jq length)"
+
+check "a nested run: one line, exit 125, CMD does not run"
+expect_status 125 run -- "$APPSWITCH" run -- touch "$T/ran"
+assert_eq 1 "$(wc -l <"$T/err")" "lines: $(cat "$T/err")"
+assert_eq "" "$(cat "$T/out")"
+[ ! -e "$T/ran" ] || fail "the nested CMD ran"
+expect_status 125 run --ip 10.0.0.6 -- "$APPSWITCH" run --ip 10.0.0.7 -- true
+expect_status 125 run -- "$APPSWITCH" run --socket "$T/other" -- true
+assert_eq 1 "$(wc -l <"$T/err")" "lines: $(cat "$T/err")"
+
+check "a nested run in a new network namespace made inside"
+expect_status 125 run -- unshare -Urn "$APPSWITCH" run -- true
+assert_eq 1 "$(wc -l <"$T/err")" "lines: $(cat "$T/err")"
+
+check "register and attach by hand are refused inside, by forked and by detached processes"
+cat >"$T/ask.py" <<'END'
+import json, os, socket, sys
+
+def ask(*messages):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.connect(os.environ["APPSWITCH_SOCKET"])
+    s.settimeout(20)
+    answers = []
+    for m in messages:
+        try:
+            s.send(json.dumps(m).encode())
+            answers.append(json.loads(s.recv(65536) or b'{"ok": false, "error": "closed"}'))
+        except (BrokenPipeError, ConnectionResetError):
+            answers.append({"ok": False, "error": "closed"})
+    return answers
+
+register = {"op": "register", "ips": ["10.0.0.66"], "name": "x", "network": "default",
+            "tags": [], "lb": "local-first", "command": "x"}
+
+def battery():
+    bad = []
+    for ms in ([register], [{"op": "attach", "listener": 0, "probe": 0}],
+               [register, {"op": "attach", "listener": 0, "probe": 0}], [{"op": "stop"}]):
+        for a in ask(*ms):
+            if a.get("ok") is not False or not a.get("error"):
+                bad.append((ms, a))
+    a = ask({"op": "get", "what": "services"})[0]
+    if a.get("ok") is not True:
+        bad.append(("get", a))
+    return bad
+
+bad = battery()
+r, w = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.write(w, repr(battery()).encode())
+    os._exit(0)
+os.close(w)
+late = os.read(r, 65536).decode()
+print("bad", bad, late)
+END
+assert_eq "bad [] []" "$(run -- /usr/bin/python3 "$T/ask.py")"
+assert_eq "bad [] []" "$(run --ip 10.0.0.6 -- /usr/bin/python3 "$T/ask.py")"
+
+check "a socket connected outside and inherited is of no use either"
+mkfifo "$T/inh"
+cat >"$T/inh.py" <<'END'
+import json, os, socket, subprocess, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.connect(os.environ["APPSWITCH_SOCKET"])
+s.set_inheritable(True)
+code = '''
+import json, socket, sys
+s = socket.socket(fileno=int(sys.argv[1]))
+s.settimeout(20)
+out = []
+for m in sys.argv[2:]:
+    try:
+        s.send(m.encode())
+        out.append(json.loads(s.recv(65536) or b'{"ok": false}')["ok"])
+    except OSError:
+        out.append(False)
+print(out[-1])
+'''
+register = {"op": "register", "ips": ["10.0.0.66"], "name": "x", "network": "default",
+            "tags": [], "lb": "local-first", "command": "x"}
+subprocess.run([os.environ["APPSWITCH"], "run", "--", "/usr/bin/python3", "-c", code,
+                str(s.fileno()), json.dumps(register),
+                json.dumps({"op": "attach", "listener": 0, "probe": 0})],
+               pass_fds=(s.fileno(),), check=True)
+END
+assert_eq False "$(timeout 60 /usr/bin/python3 "$T/inh.py")"
+
+check "nothing has changed"
+assert_eq 1 "$(get apps | jq length)" "apps"
+assert_eq 10.0.0.5 "$(get services | jq -r '.[].vip' | xargs)"

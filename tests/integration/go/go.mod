@@ -1,0 +1,3 @@
+module appswitch.test/gotest
+
+go 1.19

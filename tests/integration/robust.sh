@@ -1,0 +1,125 @@
+#!/bin/bash
+# Hostile, dying, stopped and greedy apps: the daemon goes on and the others never notice.
+. "${0%/*}/../lib/lib.sh"
+need python3 jq
+need_switch "about the daemon"
+require_seccomp_notify
+R=$LIB/robust.py
+SEED=${SEED:-$RANDOM}
+say "SEED=$SEED"
+export SEED
+
+healthy() # every step ends with it: another app is served promptly
+{
+	local t0 got
+	t0=$(now_ms)
+	got=$(run --ip 10.9.0.9 -- "$TCP" count 10.9.0.1 80 50)
+	assert_eq "well=50" "$got" "a well-behaved client"
+	assert_between 0 5000 $(($(now_ms) - t0)) "ms for it"
+	alive daemon || fail "the daemon ended"
+}
+
+apps_are() { get apps | jq -e --argjson n "$1" 'length == $n'; }
+fds() { find "/proc/${PID[daemon]}/fd" -mindepth 1 | wc -l; }
+# A bounded cache of pidfds is fine: it holds at most 512.
+fds_back() { [ "$(fds)" -le "$((FDS + 600))" ]; }
+
+start_daemon
+app well --ip 10.9.0.1 -- "$TCP" serve 80 well
+wait_port 10.9.0.1 80
+healthy
+FDS=$(fds)
+say "the daemon has $FDS fds"
+
+check "garbage on the control socket"
+timeout 60 /usr/bin/python3 "$R" garbage
+healthy
+check "clients that register and die, or attach what is not theirs"
+timeout 60 /usr/bin/python3 "$R" halfway
+wait_for "only the one app" apps_are 1
+healthy
+wait_for "the daemon's fds to be closed" fds_back
+
+check "apps killed in the middle of calls"
+for mode in connect accept mixed; do
+	timeout 100 /usr/bin/python3 "$R" killed "$APPSWITCH" $mode 25
+done
+wait_for "only the one app" apps_are 1
+healthy
+wait_for "the daemon's fds to be closed" fds_back
+
+check "apps stopped (SIGSTOP) in the middle of calls"
+timeout 100 /usr/bin/python3 "$R" stopped "$APPSWITCH" 20
+wait_for "only the one app" apps_are 1
+healthy
+
+check "a server starved of CPU (SCHED_IDLE, beside busy loops)"
+timeout 100 /usr/bin/python3 "$R" starved "$APPSWITCH"
+healthy
+
+check "a listener that never accepts, its backlog full"
+app never --ip 10.9.1.1 -- /usr/bin/python3 "$R" never
+wait_line never.log ready
+app filler --ip 10.9.1.2 -- /usr/bin/python3 "$R" fill 10.9.1.1
+wait_line filler.log full
+cat "$T/filler.log"
+after=$(sed 's/.*then \([A-Z]*\) after.*/\1/' "$T/filler.log")
+healthy
+app parked --ip 10.9.1.3 -- "$TCP" ask 10.9.1.1 80
+healthy
+check "... and when it accepts at last, the parked connect comes through"
+kill -USR1 "${PID[never]}"
+await parked 30000
+assert_contains "$(cat "$T/parked.log")" "never peer=10.9.1.3,"
+stop filler
+stop never
+wait_for "only the one app" apps_are 1
+healthy
+wait_for "the daemon's fds to be closed" fds_back
+
+check "an app with few fds: EMFILE is its own matter"
+run --ip 10.9.3.1 -- bash -c 'ulimit -n 24; exec /usr/bin/python3 "$0" fewfds' "$R"
+healthy
+
+check "5,000 connections open"
+if [ "$(ulimit -Hn)" -ge 12000 ]; then
+	app many --ip 10.9.4.1 -- bash -c 'ulimit -n 6000; exec /usr/bin/python3 "$0" manyserver' "$R"
+	wait_port 10.9.4.1 80
+	mkfifo "$T/go"
+	app manyc --ip 10.9.4.2 -- bash -c \
+		'ulimit -n 6000; exec /usr/bin/python3 "$0" manyclient 10.9.4.1 5000 "$1"' "$R" "$T/go"
+	WAIT_MS=60000 wait_line manyc.log '^open 5000'
+	have_5000() { get connections | jq -e '[.[] | select(.server == "10.9.4.1:80")] | length == 5000'; }
+	wait_for "5,000 rows in get connections" have_5000
+	healthy
+	say "daemon: $(grep VmRSS "/proc/${PID[daemon]}/status" | xargs), $(fds) fds"
+	echo >"$T/go"
+	await manyc 30000
+	cat "$T/manyc.log"
+	assert_eq 0 "$STATUS"
+	stop many
+	wait_for "the daemon's fds to be closed" fds_back
+else
+	say "left out: the hard limit of fds is $(ulimit -Hn)"
+fi
+healthy
+stop well
+stop_daemon
+
+check "a daemon with few fds: an errno to the app, no stall, and it recovers"
+start_ready daemon bash -c 'ulimit -Sn 64; ulimit -Hn 64; exec "$@"' daemon \
+	"$APPSWITCH" daemon --ready-fd 3
+app well --ip 10.9.0.1 -- "$TCP" serve 80 well
+wait_port 10.9.0.1 80
+app greedy --ip 10.9.5.1 -- /usr/bin/python3 "$R" manylisten
+wait_line greedy.log '^full'
+cat "$T/greedy.log"
+alive daemon || fail "the daemon ended"
+kill -USR1 "${PID[greedy]}"
+await greedy
+assert_eq 0 "$STATUS" "the greedy app: $(cat "$T/greedy.log")"
+wait_for "recovery" run --ip 10.9.0.9 -- "$TCP" ask 10.9.0.1 80
+healthy
+
+check "the blocking connect with SO_SNDTIMEO to the full listener said what socket(7) says"
+assert_eq EINPROGRESS "$after"
