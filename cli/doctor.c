@@ -343,8 +343,8 @@ static void check_socket_options(const struct lab *lab)
 		      "everything works: the pid of the peer is used, which could be reused "
 		      "meanwhile; needs a newer kernel");
 	report_result(try_getsockopt(AF_INET, SO_NETNS_COOKIE, &cookie, sizeof(cookie)),
-		      LIMITED, "SO_NETNS_COOKIE", "tells the namespace of a socket",
-		      "everything works, by a slower way; needs a newer kernel");
+		      MISSING, "SO_NETNS_COOKIE", "tells the namespace of a socket",
+		      "nothing works without it; it came with Linux 5.14");
 	r = setsockopt(s, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off)) < 0 ? -errno : 0;
 	report_result(r, LIMITED, "SO_PASSRIGHTS", "local connections can refuse fds",
 		      "everything works, but local apps that cooperate can pass fds over their "

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -65,8 +66,14 @@ static int spawn(const char *socket, int ready)
 {
 	/* fork() with exit signal 0: the end of the intermediate process raises no SIGCHLD, which
 	 * would stay pending across exec where the caller has it blocked. */
-	long pid = syscall(SYS_clone, 0UL, NULL, NULL, NULL, NULL);
+	int subreaper = 0;
+	long pid;
 
+	/* the daemon must not become CMD's child, also where CMD adopts orphans */
+	(void)prctl(PR_GET_CHILD_SUBREAPER, &subreaper, 0, 0, 0);
+	if (subreaper)
+		(void)prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
+	pid = syscall(SYS_clone, 0UL, NULL, NULL, NULL, NULL);
 	if (pid < 0)
 		return -errno;
 	if (pid == 0) {
@@ -81,6 +88,8 @@ static int spawn(const char *socket, int ready)
 	/* ECHILD where SIGCHLD is ignored: then it is gone all the same */
 	while (waitpid((pid_t)pid, NULL, __WALL) < 0 && errno == EINTR)
 		;
+	if (subreaper)
+		(void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	return 0;
 }
 

@@ -90,6 +90,7 @@ static const int trapped_options[] = {
 	SO_DOMAIN,
 	SO_PROTOCOL,
 	SO_TYPE,
+	SO_ERROR, /* where an interrupted connect() may be found done */
 	SO_PEERCRED,
 	SO_PEERGROUPS,
 	SO_PEERSEC,
@@ -168,7 +169,11 @@ static int add_sockopt_rules(scmp_filter_ctx ctx, int nr)
 
 static int add_rules(scmp_filter_ctx ctx)
 {
-	int r = 0;
+	/* socket(AF_INET, SOCK_PACKET) is an old spelling of AF_PACKET */
+	const struct scmp_arg_cmp old_packet[] = { INT_IS(0, AF_INET),
+						   BITS(1, 0xf, SOCK_PACKET) };
+	int r = seccomp_rule_add_array(ctx, FAIL(EAFNOSUPPORT), SCMP_SYS(socket),
+				       ARRAY_SIZE(old_packet), old_packet);
 
 	for (size_t i = 0; i < ARRAY_SIZE(rules) && r == 0; i++) {
 		if (rules[i].nr >= 0)

@@ -68,12 +68,13 @@ struct listener {
 	struct {
 		int onoff, seconds;
 	} linger;
-	int keepalive, priority, sndbuf, rcvbuf;
+	int keepalive, priority, sndbuf, rcvbuf, ints[3];
 	/* under lock */
 	unsigned refs;
 	bool gone;
 	atomic_uint accepted_since;  /* connections made since the last count */
 	uint32_t connections;	     /* by the last count */
+	uint32_t connections6; /* of them over IPv6 */
 	struct delivery *deliveries; /* accepted, but not yet known to the app */
 	struct parked *accepts;	     /* blocking accepts that wait, first come first */
 	int watch_fd;		     /* the stand-in listener while accepts wait, or -1 */

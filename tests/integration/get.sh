@@ -75,7 +75,7 @@ capp=$(get apps | jq ".[] | select(.pid == ${PID[hold]}) | .id")
 sapp=$(get connections | jq '.[0].server_app')
 is connections ".[0].client_app == $capp"
 is apps "any(.[]; .id == $sapp and .name == \"web\")"
-peer=$(sed -n 's/.*peer=\([^ ]*\) .*/\1/p' "$T/hold.out")
+peer=$(sed -n 's/.*peer=::ffff:\([^ ]*\) .*/\1/p' "$T/hold.out")
 is connections ".[0].client == \"${peer/,/:}\""
 
 check "a closed connection and an ended app disappear"

@@ -58,7 +58,10 @@ assert_eq "script x" "$(PATH=$T:$PATH run -- s1 x)"
 assert_eq "plain x" "$(run -- "$T/s2" x)"
 
 if [ "$(id -u)" = 0 ]; then
+	# With a daemon outside: an embedded one would be started in there, as a child of pid 1.
 	check "CMD as pid 1 of a pid namespace sees no stray child"
+	[ "$MODE" = native ] || wait_no_daemon
+	start_daemon
 	unshare --pid --fork --mount-proc "$APPSWITCH" run -- /usr/bin/python3 -c '
 import os
 assert os.getpid() == 1, os.getpid()

@@ -122,8 +122,8 @@ static bool listed(uint32_t value, const uint32_t *list, size_t n)
 static uint32_t model_sockopt(uint32_t level, uint32_t name)
 {
 	static const uint32_t levels[] = { 0, 6, 41, 282, 284 };
-	static const uint32_t names[] = { 3,  15, 16, 17, 25, 26, 27, 31, 34, 36, 38, 39, 49,
-					  51, 52, 56, 57, 59, 60, 62, 68, 71, 76, 77, 83 };
+	static const uint32_t names[] = { 3,  4,  15, 16, 17, 25, 26, 27, 31, 34, 36, 38, 39,
+					  49, 51, 52, 56, 57, 59, 60, 62, 68, 71, 76, 77, 83 };
 
 	if (listed(level, levels, ARRAY_SIZE(levels)) ||
 	    (level == SOL_SOCKET && listed(name, names, ARRAY_SIZE(names))))
@@ -182,7 +182,9 @@ static uint32_t model(const struct seccomp_data *d)
 	case SYS_sendmsg:
 		return errno_if((a2 & 0x20000000) != 0, EOPNOTSUPP);
 	case SYS_socket:
-		return errno_if(!listed(a0, families, ARRAY_SIZE(families)), EAFNOSUPPORT);
+		return errno_if(!listed(a0, families, ARRAY_SIZE(families)) ||
+					(a0 == 2 && (a1 & 0xf) == 10),
+				EAFNOSUPPORT);
 	default:
 		return SCMP_ACT_ALLOW;
 	}

@@ -333,6 +333,33 @@ static void test_a_full_table_says_so_and_goes_on(void **state)
 	assert_true(sockrec_get_opt(f->s, ST_SOCKS - 1, 6, 1, &v));
 }
 
+static void test_the_next_daemon_reuses_the_room_of_the_gone(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t high;
+
+	for (uint64_t round = 1; round <= 10; round++) {
+		for (uint64_t i = 0; i < 100; i++)
+			sockrec_add_conn(f->s, round * 1000 + i, 1, 1, 1);
+		sockrec_sweep(f->s, nobody, 0, ALL_OLD);
+		next_daemon(f);
+	}
+	high = f->st.h->socks_high;
+	assert_int_equal(high, 100);
+}
+
+static void test_moves_without_end_need_no_room(void **state)
+{
+	struct fixture *f = *state;
+	int v;
+
+	assert_int_equal(sockrec_set_opt(f->s, 1, false, 6, 1, 5), 0);
+	for (uint64_t i = 1; i < 100000; i++)
+		sockrec_move(f->s, i, i + 1);
+	assert_true(sockrec_get_opt(f->s, 100000, 6, 1, &v));
+	assert_int_equal(v, 5);
+}
+
 /* --- random use against plain arrays --- */
 
 enum { M_SOCKS = 600, M_OPTS = 6 };
@@ -538,6 +565,8 @@ int main(void)
 		TEST(test_options_of_a_native_socket_stay_an_hour),
 		TEST(test_the_next_daemon_knows_every_record),
 		TEST(test_a_full_table_says_so_and_goes_on),
+		TEST(test_the_next_daemon_reuses_the_room_of_the_gone),
+		TEST(test_moves_without_end_need_no_room),
 		TEST(test_random_use_matches_a_plain_array),
 		TEST(test_threads_do_not_disturb_each_other),
 	};

@@ -182,6 +182,10 @@ static int take_connection(struct switch_ctx *sw, struct listener *l, int listen
 	}
 }
 
+static const struct {
+	int name, dflt;
+} inherited_ints[3] = { { SO_REUSEADDR, 0 }, { SO_OOBINLINE, 0 }, { SO_RCVLOWAT, 1 } };
+
 /* TCP's accepted sockets inherit the listener's options; AF_UNIX's do not. Read at most every
  * INHERIT_MAX_AGE_MS, applied where they differ from the default. */
 static void inherit_options(struct listener *l, int listening, int fd)
@@ -213,6 +217,13 @@ static void inherit_options(struct listener *l, int listening, int fd)
 		if (getsockopt(listening, SOL_SOCKET, SO_PRIORITY, &l->priority, &len) == 0 &&
 		    l->priority)
 			set |= 16;
+		for (unsigned i = 0; i < ARRAY_SIZE(inherited_ints); i++) {
+			len = sizeof(int);
+			if (getsockopt(listening, SOL_SOCKET, inherited_ints[i].name,
+				       &l->ints[i], &len) == 0 &&
+			    l->ints[i] != inherited_ints[i].dflt)
+				set |= 128u << i;
+		}
 		len = sizeof(locks);
 		if (getsockopt(listening, SOL_SOCKET, SO_BUF_LOCK, &locks, &len) == 0 &&
 		    locks) {
@@ -230,6 +241,11 @@ static void inherit_options(struct listener *l, int listening, int fd)
 	}
 	if (l->inherit_set == 0)
 		return;
+	for (unsigned i = 0; i < ARRAY_SIZE(inherited_ints); i++) {
+		if (l->inherit_set & (128u << i))
+			setsockopt(fd, SOL_SOCKET, inherited_ints[i].name, &l->ints[i],
+				   sizeof(int));
+	}
 	if (l->inherit_set & 1)
 		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &l->keepalive, sizeof(l->keepalive));
 	if (l->inherit_set & 2)

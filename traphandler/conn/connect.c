@@ -71,7 +71,8 @@ static void keep(struct switch_ctx *sw, uint64_t native, const struct as_endpoin
 	pthread_mutex_unlock(&sw->lock);
 }
 
-/* The stand-in of an interrupted connect() of the same socket to the same place, or -1. */
+/* The stand-in of an interrupted connect() of the same socket to the same place (or wherever, if
+ * @dest is NULL), or -1. */
 static int take_kept(struct switch_ctx *sw, int old, const struct as_endpoint *dest)
 {
 	uint64_t native;
@@ -88,7 +89,8 @@ static int take_kept(struct switch_ctx *sw, int old, const struct as_endpoint *d
 			continue;
 		*p = k->next;
 		kept_n--;
-		if (k->dest.port == dest->port && as_addr_eq(&k->dest.addr, &dest->addr))
+		if (dest == NULL ||
+		    (k->dest.port == dest->port && as_addr_eq(&k->dest.addr, &dest->addr)))
 			fd = k->fd;
 		else
 			close(k->fd);
@@ -241,6 +243,16 @@ static void refuse_non_blocking(struct trap *t, const struct sock *s,
 	}
 }
 
+/* connect() that runs into SO_SNDTIMEO says EINPROGRESS (socket(7)). */
+static bool has_sndtimeo(int fd)
+{
+	struct timeval tv = { 0 };
+	socklen_t len = sizeof(tv);
+
+	return getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, &len) == 0 &&
+	       (tv.tv_sec != 0 || tv.tv_usec != 0);
+}
+
 static uint64_t connect_deadline(int fd)
 {
 	struct timeval tv = { 0 };
@@ -290,12 +302,11 @@ static bool dress(const struct sock *s, int fd, const struct as_endpoint *dest)
 {
 	int flags = replace_options(s->fd, fd);
 	bool later = flags >= 0 && (flags & O_NONBLOCK);
-	uint32_t mark = later ? STANDIN_PENDING : 0;
+	uint32_t mark = STANDIN_PENDING;
 
 	if (s->domain == AF_INET6 && as_addr_is_v4(&dest->addr))
 		mark |= STANDIN_FACE6;
-	if (mark != 0)
-		standin_set_mark(fd, mark);
+	standin_set_mark(fd, mark);
 	return later;
 }
 
@@ -328,8 +339,9 @@ static void deliver(struct trap *t, struct sock *s, const struct as_endpoint *de
 		trap_reply_errno(t, -r);
 	else if (later)
 		trap_reply_errno(t, EINPROGRESS);
-	else if (trap_reply_value(t, 0) == -ENOENT)
-		standin_set_mark(fd, standin_mark(fd) | STANDIN_PENDING);
+	else if (trap_reply_value(t, 0) == 0)
+		/* marked before: an interrupted caller may ask again before we know of it */
+		standin_set_mark(fd, standin_mark(fd) & ~STANDIN_PENDING);
 	close(fd);
 }
 
@@ -407,7 +419,7 @@ static void connect_native(struct trap *t, struct sock *s)
 		return;
 	}
 	if (t->call->deadline_ns != 0 && now_ns() >= t->call->deadline_ns) {
-		trap_reply_errno(t, ETIMEDOUT);
+		trap_reply_errno(t, has_sndtimeo(s->fd) ? EINPROGRESS : ETIMEDOUT);
 		return;
 	}
 	fd = take_kept(t->sw, s->fd, &dest);
@@ -454,6 +466,20 @@ out:
 		listener_unref(t->sw, l);
 		pthread_mutex_unlock(&t->sw->lock);
 	}
+}
+
+bool connect_complete_kept(struct trap *t, struct sock *s)
+{
+	int fd = take_kept(t->sw, s->fd, NULL);
+	bool done;
+
+	if (fd < 0)
+		return false;
+	done = replace_fd(t, trap_int(t, 0), s->fd, fd) == 0;
+	if (done)
+		standin_set_mark(fd, standin_mark(fd) & ~STANDIN_PENDING);
+	close(fd);
+	return done;
 }
 
 static void connect_standin(struct trap *t, struct sock *s)

@@ -2,9 +2,14 @@
 #ifndef TRAPHANDLER_CONNECT_H
 #define TRAPHANDLER_CONNECT_H
 
+#include "traphandler/conn/standin.h"
 #include "traphandler/trap/trap.h"
 
 void handle_connect(struct trap *t);
+
+/* An interrupted connect() of this socket made a connection that is not in place yet: puts it
+ * there now. True if so; @t is not ended. */
+bool connect_complete_kept(struct trap *t, struct sock *s);
 
 /* Blocking connects that wait for room in @l's backlog try again; sw->lock is held. */
 void connect_retry_full(struct switch_ctx *sw, struct listener *l);

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #ifndef PIDFD_THREAD
@@ -150,15 +151,20 @@ static int readd_by_helper(int tid, int epfd, int fdno, const struct epoll_event
 
 int epoll_readd_reserve(void)
 {
+	struct rlimit rl;
+	int end = EPOLL_RESERVED;
+
 	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null_fd < 0)
 		return -errno;
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur / 8 < (rlim_t)end)
+		end = (int)(rl.rlim_cur / 8); /* a low limit: fewer of them */
 	for (;;) {
 		int fd = fcntl(null_fd, F_DUPFD_CLOEXEC, 3);
 
 		if (fd < 0)
-			return errno == EMFILE ? 0 : -errno; /* a low limit: fewer of them */
-		if (fd >= EPOLL_RESERVED) {
+			return -errno;
+		if (fd >= end) {
 			close(fd);
 			return 0;
 		}

@@ -193,7 +193,9 @@ void handle_ioctl(struct trap *t)
 			trap_reply_continue(t);
 		return;
 	}
-	if (s.kind != SOCK_CONNECTED && s.kind != SOCK_LISTENER)
+	if (request == SIOCGSKNS)
+		trap_reply_errno(t, EPERM); /* of whatever socket: no namespace is handed out */
+	else if (s.kind != SOCK_CONNECTED && s.kind != SOCK_LISTENER)
 		trap_reply_continue(t);
 	else if (request >= FIOSETOWN && request <= SIOCGPGRP)
 		trap_reply_continue(t); /* of the file, not of the protocol */

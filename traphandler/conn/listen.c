@@ -63,19 +63,42 @@ static bool reap_port(struct trap *t, uint16_t port)
 	return reaped;
 }
 
+/* A stand-in has its address, as a connected or listening TCP socket has. */
+static void bind_standin(struct trap *t)
+{
+	struct sockaddr_storage ss;
+	int len = trap_int(t, 2), r = -EINVAL;
+
+	if (len > 0 && len <= (int)sizeof(ss))
+		r = trap_read(t, t->args[1], &ss, (size_t)len);
+	if (r == -ENOENT)
+		trap_drop(t);
+	else
+		trap_reply_errno(t, r < 0 ? -r : EINVAL);
+}
+
 void handle_bind(struct trap *t)
 {
 	struct sockaddr_storage ss;
 	struct as_endpoint e;
-	int len = trap_int(t, 2);
+	struct sock s = { .fd = -1 };
+	int len = trap_int(t, 2), r;
 
+	r = sock_get(t, trap_int(t, 0), &s);
+	if (r == 0 && (s.kind == SOCK_CONNECTED || s.kind == SOCK_LISTENER)) {
+		bind_standin(t);
+		sock_done(&s);
+		return;
+	}
 	/* on a native socket in an empty namespace the kernel's answer is the right one, and a
 	 * caller that changes the address meanwhile gains nothing */
-	if (len >= (int)sizeof(struct sockaddr_in) && len <= (int)sizeof(ss) &&
-	    trap_read(t, t->args[1], &ss, (size_t)len) == 0 &&
+	if (r == 0 && s.kind == SOCK_NATIVE && len >= (int)sizeof(struct sockaddr_in) &&
+	    len <= (int)sizeof(ss) && trap_read(t, t->args[1], &ss, (size_t)len) == 0 &&
 	    as_endpoint_from_sockaddr(&ss, (size_t)len, &e) == 0 && e.port != 0)
 		(void)reap_port(t, e.port);
 	trap_reply_continue(t);
+	if (r == 0)
+		sock_done(&s);
 }
 
 /* Nothing can arrive at the anchor: connect() is trapped. The filter makes it certain. */

@@ -1,8 +1,10 @@
 #include "traphandler/conn/sockopt.h"
 
+#include "traphandler/conn/connect.h"
 #include "traphandler/conn/standin.h"
 #include "traphandler/service/registry.h"
 #include "traphandler/service/sockrec.h"
+#include "traphandler/trap/target.h"
 
 #include <appswitch/util.h>
 
@@ -89,9 +91,26 @@ static bool denied(int level, int name)
 /* State of a connection, not a setting: never inherited from the listener. */
 static bool of_connection(int level, int name)
 {
-	return level == SOL_SOCKET ||
-	       (level == IPPROTO_TCP &&
-		(name == TCP_INFO || name == TCP_MAXSEG || name == TCP_CC_INFO));
+	if (level == SOL_SOCKET)
+		return name != SO_REUSEPORT && name != SO_INCOMING_CPU && name != SO_MARK;
+	if (level == IPPROTO_TCP)
+		return name == TCP_INFO || name == TCP_MAXSEG || name == TCP_CC_INFO;
+	return (level == IPPROTO_IP && name == IP_MTU) ||
+	       (level == IPPROTO_IPV6 && name == IPV6_MTU);
+}
+
+/* errno of a call of ours, as -errno; -ENOENT would mean that the target is gone. */
+static int own_errno(void)
+{
+	return errno == ENOENT ? -EINVAL : -errno;
+}
+
+/* Options that take a right which we may have and the app not. */
+static bool needs_right(int level, int name)
+{
+	return (level == SOL_SOCKET && name == SO_MARK) ||
+	       (level == IPPROTO_IP && name == IP_TRANSPARENT) ||
+	       (level == IPPROTO_IPV6 && name == IPV6_TRANSPARENT);
 }
 
 static void end(struct trap *t, int r)
@@ -146,16 +165,17 @@ static int get_connected(struct trap *t, const struct sock *s, int level, int na
 	socklen_t asked = *len;
 
 	if (level == SOL_SOCKET && name == SO_COOKIE)
-		return getsockopt(s->fd, level, name, buf, len) < 0 ? -errno : 0;
+		return getsockopt(s->fd, level, name, buf, len) < 0 ? own_errno() : 0;
 	if (level == SOL_SOCKET && name == SO_NETNS_COOKIE)
-		return getsockopt(t->app->probe_fd, level, name, buf, len) < 0 ? -errno : 0;
+		return getsockopt(t->app->probe_fd, level, name, buf, len) < 0 ? own_errno()
+									       : 0;
 	if (!s->client && !of_connection(level, name)) {
 		anchor = anchor_of(t, s);
 		if (anchor >= 0)
 			source = anchor;
 	}
 	if (getsockopt(source, level, name, buf, len) < 0)
-		return -errno;
+		return own_errno();
 	if (own_value(t, s, level, name, &value)) {
 		/* the kernel's way with short buffers, our value */
 		memcpy(buf, &value, *len < sizeof(value) ? *len : sizeof(value));
@@ -189,7 +209,7 @@ static int get(struct trap *t, const struct sock *s, int level, int name)
 	if (s->kind == SOCK_LISTENER) {
 		_cleanup_close_ int anchor = anchor_of(t, s);
 
-		r = getsockopt(anchor, level, name, buf, &len) < 0 ? -errno : 0;
+		r = getsockopt(anchor, level, name, buf, &len) < 0 ? own_errno() : 0;
 	} else {
 		r = get_connected(t, s, level, name, buf, &len);
 	}
@@ -227,6 +247,14 @@ void handle_getsockopt(struct trap *t)
 
 	if (to_kernel(t, &s))
 		return;
+	if (level == SOL_SOCKET && name == SO_ERROR) {
+		/* what poll() and this make of an interrupted connect(): it went on meanwhile */
+		if (s.kind == SOCK_NATIVE)
+			(void)connect_complete_kept(t, &s);
+		trap_reply_continue(t);
+		sock_done(&s);
+		return;
+	}
 	if (s.kind == SOCK_NATIVE && !(denied(level, name) && level != SOL_SOCKET))
 		trap_reply_continue(t);
 	else if (level == SOL_SOCKET && (name == SO_GET_FILTER || name == SO_DETACH_FILTER))
@@ -249,7 +277,7 @@ static int try_and_record(struct trap *t, const struct sock *s, int level, int n
 
 	pthread_mutex_lock(&scratch_lock);
 	if (setsockopt(scratch, level, name, value, len) < 0)
-		r = -errno;
+		r = own_errno();
 	else if (getsockopt(scratch, level, name, now, &now_len) < 0)
 		now_len = 0;
 	pthread_mutex_unlock(&scratch_lock);
@@ -276,7 +304,8 @@ static int set(struct trap *t, const struct sock *s, int level, int name)
 	if (s->kind == SOCK_LISTENER) {
 		_cleanup_close_ int anchor = anchor_of(t, s);
 
-		return setsockopt(anchor, level, name, buf, (socklen_t)len) < 0 ? -errno : 0;
+		return setsockopt(anchor, level, name, buf, (socklen_t)len) < 0 ? own_errno()
+										: 0;
 	}
 	if (level == IPPROTO_TCP && name == TCP_NODELAY && s->kind == SOCK_CONNECTED) {
 		uint32_t mark = standin_mark(s->fd);
@@ -316,6 +345,8 @@ void handle_setsockopt(struct trap *t)
 		return;
 	if (denied(level, name))
 		trap_reply_errno(t, ENOPROTOOPT);
+	else if (s.kind != SOCK_NATIVE && needs_right(level, name) && !target_net_admin(t))
+		trap_reply_errno(t, EPERM);
 	else if (s.kind == SOCK_NATIVE)
 		set_native(t, &s, level, name);
 	else if (level == SOL_SOCKET && (name == SO_ATTACH_FILTER || name == SO_DETACH_FILTER))

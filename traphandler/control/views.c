@@ -38,7 +38,25 @@ static int cmp_u64(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Takes the dump and brings everything that depends on it up to date. */
+static int cmp_inode(const void *a, const void *b)
+{
+	uint32_t x = ((const struct diag_sock *)a)->inode,
+		 y = ((const struct diag_sock *)b)->inode;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The other end, in a dump sorted by inode; NULL if it was closed. */
+static const struct diag_sock *peer_of(const struct dump *dump, const struct diag_sock *d)
+{
+	struct diag_sock key = { .inode = d->peer_inode };
+
+	if (d->peer_inode == 0 || dump->n == 0)
+		return NULL;
+	return bsearch(&key, dump->v, dump->n, sizeof(*dump->v), cmp_inode);
+}
+
+/* Takes the dump, sorted by inode, and brings everything that depends on it up to date. */
 static void recount(struct switch_ctx *sw, struct dump *dump)
 {
 	uint32_t before = sockrec_now();
@@ -46,6 +64,8 @@ static void recount(struct switch_ctx *sw, struct dump *dump)
 
 	if (diag_dump(sw->diag_fd, false, on_sock, dump) < 0)
 		return;
+	if (dump->n > 1)
+		qsort(dump->v, dump->n, sizeof(*dump->v), cmp_inode);
 	cookies = malloc((dump->n + 1) * sizeof(*cookies));
 	if (cookies == NULL)
 		return;
@@ -53,19 +73,24 @@ static void recount(struct switch_ctx *sw, struct dump *dump)
 	for (unsigned i = 0; i < ST_LISTENERS; i++) {
 		if (sw->listeners[i] != NULL) {
 			sw->listeners[i]->connections = 0;
+			sw->listeners[i]->connections6 = 0;
 			sw->listeners[i]->accepted_since = 0;
 		}
 	}
 	for (size_t i = 0; i < dump->n; i++) {
+		const struct diag_sock *peer = peer_of(dump, &dump->v[i]);
 		struct listener *l;
 
 		cookies[i] = dump->v[i].cookie;
 		if (dump->v[i].name.kind != NAME_LISTENER || dump->v[i].listening ||
-		    dump->v[i].peer_inode == 0)
+		    peer == NULL)
 			continue;
 		l = listener_find(sw, dump->v[i].name.anchor);
-		if (l != NULL)
-			l->connections++;
+		if (l == NULL)
+			continue;
+		l->connections++;
+		if (peer->name.kind == NAME_CLIENT && !as_addr_is_v4(&peer->name.server.addr))
+			l->connections6++;
 	}
 	pthread_mutex_unlock(&sw->lock);
 	if (dump->n > 1)
@@ -97,13 +122,15 @@ static json_t *services(struct switch_ctx *sw)
 
 		for (unsigned v = 0; v < n; v++) {
 			json_array_append_new(
-				rows,
-				json_pack("{s:s,s:s,s:i,s:s,s:s,s:s,s:i,s:i,s:s,s:i}",
-					  "network", l->app->network, "vip",
-					  as_addr_format(&vips[v], vip), "port", l->port,
-					  "proto", "tcp", "name", l->app->name, "node",
-					  sw->node, "app", (int)l->app->id, "pid", l->pid,
-					  "state", "up", "connections", (int)l->connections));
+				rows, json_pack("{s:s,s:s,s:i,s:s,s:s,s:s,s:i,s:i,s:s,s:i}",
+						"network", l->app->network, "vip",
+						as_addr_format(&vips[v], vip), "port", l->port,
+						"proto", "tcp", "name", l->app->name, "node",
+						sw->node, "app", (int)l->app->id, "pid", l->pid,
+						"state", "up", "connections",
+						(int)(as_addr_is_v4(&vips[v])
+							      ? l->connections - l->connections6
+							      : l->connections6)));
 		}
 	}
 	pthread_mutex_unlock(&sw->lock);
@@ -146,14 +173,6 @@ static json_t *apps(struct switch_ctx *sw)
 	return rows;
 }
 
-static int cmp_inode(const void *a, const void *b)
-{
-	uint32_t x = ((const struct diag_sock *)a)->inode,
-		 y = ((const struct diag_sock *)b)->inode;
-
-	return x < y ? -1 : x > y;
-}
-
 static const char *network_name(const struct switch_ctx *sw, uint32_t id)
 {
 	for (unsigned i = 0; i < sw->n_networks; i++) {
@@ -170,18 +189,14 @@ static json_t *connections(struct switch_ctx *sw)
 	uint32_t now = sockrec_now();
 
 	recount(sw, &dump);
-	if (dump.n > 0)
-		qsort(dump.v, dump.n, sizeof(*dump.v), cmp_inode);
 	pthread_mutex_lock(&sw->lock);
 	for (size_t i = 0; i < dump.n; i++) {
-		const struct diag_sock *d = &dump.v[i], *peer;
-		struct diag_sock key = { .inode = d->peer_inode };
+		const struct diag_sock *d = &dump.v[i], *peer = peer_of(&dump, d);
 		char client[AS_ENDPOINT_STRLEN], server[AS_ENDPOINT_STRLEN];
 		struct st_sock rec;
 
 		if (d->name.kind != NAME_CLIENT || d->peer_inode == 0)
 			continue;
-		peer = bsearch(&key, dump.v, dump.n, sizeof(*dump.v), cmp_inode);
 		if (!sockrec_get_conn(sw->socks, d->cookie, &rec)) {
 			memset(&rec, 0, sizeof(rec));
 			rec.since = now;

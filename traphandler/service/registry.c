@@ -476,8 +476,8 @@ static bool vip_known(struct switch_ctx *sw, const struct app *client, const str
 	for (const struct app *app = sw->apps; app != NULL; app = app->next) {
 		if (app->network_id != client->network_id)
 			continue;
-		if ((app->own4 && as_addr_eq(&app->ip4, a)) ||
-		    (app->own6 && as_addr_eq(&app->ip6, a)))
+		/* also an invented one: it is somebody's, but serves nobody else */
+		if (as_addr_eq(&app->ip4, a) || as_addr_eq(&app->ip6, a))
 			return true;
 	}
 	return as_addr_eq(&client->ip4, a) || as_addr_eq(&client->ip6, a);

@@ -102,8 +102,12 @@ static void serve(const struct state *st)
 
 	if (conn < 0)
 		return;
-	if (may_adopt(conn, st) && send_state(conn, st) == 0 && read(conn, &done, 1) == 1)
-		_exit(0); /* the new daemon has it all */
+	if (may_adopt(conn, st) && send_state(conn, st) == 0) {
+		while (read(conn, &done, 1) < 0 && errno == EINTR)
+			;
+	}
+	if (__atomic_load_n(&st->h->dismissed, __ATOMIC_ACQUIRE))
+		_exit(0); /* the new daemon, or its holder, has it all */
 	close(conn);	  /* it died over it: nothing is lost, the next one may try */
 }
 
@@ -173,7 +177,7 @@ pid_t holder_start(struct state *st, const struct adoption *a)
 
 /* ---- the new daemon's side ---- */
 
-int holder_find(const char *path, struct adoption *ret)
+static int ask(const char *path, struct adoption *ret)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	union {
@@ -217,6 +221,20 @@ int holder_find(const char *path, struct adoption *ret)
 		return -errno;
 	ret->conn = fd_steal(&conn);
 	return 1;
+}
+
+int holder_find(const char *path, struct adoption *ret)
+{
+	int r;
+
+	/* reset: it ended, with its last app, while we asked; then nobody is there now */
+	for (int tries = 0; tries < 200; tries++) {
+		r = ask(path, ret);
+		if (r != -ECONNRESET && r != -EPIPE && r != -ESRCH)
+			break;
+		usleep(5000);
+	}
+	return r;
 }
 
 int holder_take(const struct adoption *a, int fd)

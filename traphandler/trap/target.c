@@ -6,9 +6,11 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #ifndef PIDFD_THREAD
@@ -27,6 +29,11 @@ struct proc {
 
 void target_cache_init(struct target_cache *c)
 {
+	struct rlimit rl;
+
+	c->n = TARGET_CACHE;
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur / 64 < TARGET_CACHE)
+		c->n = rl.rlim_cur < 128 ? 2 : (int)(rl.rlim_cur / 64);
 	for (int i = 0; i < TARGET_CACHE; i++)
 		c->slot[i].pidfd = -1;
 }
@@ -58,7 +65,7 @@ static int read_tgid(int tid)
 
 int target_pidfd(struct target_cache *c, int tid, bool fresh)
 {
-	int i = tid % TARGET_CACHE, fd;
+	int i = tid % c->n, fd;
 
 	if (!fresh && c->slot[i].pidfd >= 0 && c->slot[i].tid == tid)
 		return c->slot[i].pidfd;
@@ -83,7 +90,7 @@ int target_pidfd(struct target_cache *c, int tid, bool fresh)
 
 int target_tgid(struct target_cache *c, int tid)
 {
-	int i = tid % TARGET_CACHE, tgid;
+	int i = tid % c->n, tgid;
 
 	if (c->slot[i].pidfd >= 0 && c->slot[i].tid == tid && c->slot[i].tgid > 0)
 		return c->slot[i].tgid;
@@ -91,6 +98,23 @@ int target_tgid(struct target_cache *c, int tid)
 	if (tgid > 0 && c->slot[i].tid == tid)
 		c->slot[i].tgid = tgid;
 	return tgid;
+}
+
+bool target_net_admin(struct trap *t)
+{
+	char path[64], buf[4096];
+	const char *p;
+	_cleanup_close_ int fd = -1;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", t->tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, buf, sizeof(buf) - 1);
+	if (n <= 0)
+		return false;
+	buf[n] = '\0';
+	p = strstr(buf, "\nCapEff:");
+	return p != NULL && (strtoull(p + 8, NULL, 16) >> CAP_NET_ADMIN & 1);
 }
 
 static struct proc *proc_get(struct app *app, int tgid, bool make)

@@ -10,6 +10,7 @@
 #define TARGET_CACHE 256
 
 struct target_cache {
+	int n; /* slots in use: fewer where file descriptors are few */
 	struct {
 		int tid, tgid, pidfd;
 	} slot[TARGET_CACHE];
@@ -22,6 +23,9 @@ void target_cache_done(struct target_cache *c);
 int target_pidfd(struct target_cache *c, int tid, bool fresh);
 /* The process of a thread, or -errno. */
 int target_tgid(struct target_cache *c, int tid);
+
+/* Has the calling thread CAP_NET_ADMIN (in its own user namespace)? */
+bool target_net_admin(struct trap *t);
 
 /* ---- epoll sets, under sw->lock inside ---- */
 

@@ -191,8 +191,12 @@ int trap_addfd(struct trap *t, int fd, int at, bool cloexec)
 
 	atomic_store_explicit(&t->w->addfd_since_ms, now_ms(), memory_order_relaxed);
 	r = ioctl(t->app->listener_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &a);
-	if (r < 0)
-		r = errno == EINTR ? -EAGAIN : -errno;
+	if (r < 0) {
+		/* ESRCH: interrupted while it waited; EINPROGRESS: answered already */
+		r = errno == EINTR			     ? -EAGAIN
+		    : errno == ESRCH || errno == EINPROGRESS ? -ENOENT
+							     : -errno;
+	}
 	atomic_store_explicit(&t->w->addfd_since_ms, 0, memory_order_relaxed);
 	return r;
 }

@@ -180,7 +180,7 @@ static const struct conf_case generic[] = {
 
 static void not_tcp(void)
 {
-	union conf_addr a;
+	union conf_addr a = { 0 };
 	struct sockaddr_un un = { 0 };
 	socklen_t len = sizeof(a);
 	int p[2] = { -1, -1 }, fd;

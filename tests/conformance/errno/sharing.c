@@ -337,6 +337,7 @@ static void thread_accepts(void)
 	pthread_t t;
 
 	j.fd = conf_listener(CONF_VIP, &j.a);
+	CONF_NEED(listen(j.fd, ROUNDS) == 0); /* who accepts may be late */
 	CONF_NEED(pthread_create(&t, NULL, accepting_main, &j) == 0);
 	for (int i = 0; i < ROUNDS; i++) {
 		int fd = conf_bound(CONF_VIP, NULL);
@@ -388,6 +389,7 @@ static void threads_come_and_go(void)
 	pthread_t t, u;
 
 	acc.fd = conf_listener(CONF_VIP, &acc.a);
+	CONF_NEED(listen(acc.fd, ROUNDS) == 0);
 	CONF_NEED(pthread_create(&t, NULL, accepting_main, &acc) == 0);
 	j.a = acc.a;
 	for (int i = 0; i < ROUNDS; i++) {

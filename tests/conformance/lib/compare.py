@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""compare.py NATIVE RUN DIFFERENCES [--only SUBSTRING]
+"""compare.py NATIVE RUN DIFFERENCES [--only SUBSTRING] [--mode root|user]
 
 Compares two outputs of a table program, lines "KEY: VALUE". Lines of one key keep their order,
 those of different keys may come in any. DIFFERENCES lists the documented ones:
@@ -8,7 +8,8 @@ those of different keys may come in any. DIFFERENCES lists the documented ones:
     KEY-PATTERN: NATIVE VALUE => VALUE UNDER RUN
 
 with * and ? in all three; "(missing)" stands for a line that is not there. Exit status 1 if
-something differs and is not listed, or is listed and does not differ any more."""
+something differs and is not listed, or is listed and does not differ any more. What follows a
+line "[root]" or "[user]" counts in that mode only, up to the next such line; "[all]" ends it."""
 import collections
 import fnmatch
 import re
@@ -31,19 +32,23 @@ def pattern(text):
     return re.compile(fnmatch.translate(re.sub(r"[\[]", "[[]", text.strip())))
 
 
-def load_differences(path):
-    found, comment = [], False
+def load_differences(path, mode):
+    found, comment, section = [], False, "[all]"
     with open(path, encoding="utf-8") as f:
         for number, line in enumerate(f, 1):
             line = line.rstrip("\n")
             if line.startswith("#"):
                 comment = True
+            elif line in ("[all]", "[root]", "[user]"):
+                section, comment = line, False
             elif not line.strip():
                 comment = False
             else:
                 m = re.fullmatch(r"(\S+): (.*) => (.*)", line)
                 if not m or not comment:
                     sys.exit(f"{path}:{number}: want a comment above and 'KEY: NATIVE => RUN'")
+                if section not in ("[all]", f"[{mode}]"):
+                    continue
                 found.append((number, [pattern(g) for g in m.groups()], line))
     return found
 
@@ -51,12 +56,17 @@ def load_differences(path):
 def main():
     args = sys.argv[1:]
     only = None
+    mode = "root"
+    if "--mode" in args:
+        at = args.index("--mode")
+        mode = args[at + 1]
+        del args[at : at + 2]
     if "--only" in args:
         at = args.index("--only")
         only = args[at + 1]
         del args[at : at + 2]
     native, run = load(args[0]), load(args[1])
-    documented = load_differences(args[2])
+    documented = load_differences(args[2], mode)
     used, new, same, known = set(), [], 0, 0
     for key in list(native) + [k for k in run if k not in native]:
         a, b = native.get(key, []), run.get(key, [])

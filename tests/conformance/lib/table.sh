@@ -38,18 +38,19 @@ native()
 # compare_table PROGRAM DIFFERENCES [SUBSTRING]
 compare_table()
 {
-	local bin only=()
-	LIMIT=${TABLE_LIMIT:-100}
+	local bin only=() rc=0
+	LIMIT=${TABLE_LIMIT:-220}
 	bin=$(conformance_bin "$1")
 	[ -z "${3:-}" ] || only=(--only "$3")
+	only+=(--mode "$MODE")
 	need_switch "compares the two"
 	require_seccomp_notify
 	native "$bin" "${@:3}" >"$T/native.txt"
-	run --ip "$VIP4" --ip "$VIP6" -- "$bin" "${@:3}" >"$T/run.txt" 2>"$T/err" ||
-		fail "$1 under run: status $?: $(tail -n 3 "$T/err")"
+	run --ip "$VIP4" --ip "$VIP6" -- "$bin" "${@:3}" >"$T/run.txt" 2>"$T/err" || rc=$?
 	if [ -n "${SAVE:-}" ]; then
 		cp "$T/native.txt" "$T/run.txt" "$SAVE/"
 	fi
 	/usr/bin/python3 "$HERE/lib/compare.py" "$T/native.txt" "$T/run.txt" "$2" "${only[@]}" ||
 		fail "$1: the two outputs differ (above)"
+	[ "$rc" = 0 ] || fail "$1 under run: status $rc: $(tail -n 3 "$T/err")"
 }
