@@ -9,6 +9,9 @@
 #include <sys/socket.h>
 
 /* Values of headers newer than Debian 12's; part of the kernel's ABI. */
+#ifndef SO_INQ
+#define SO_INQ 84
+#endif
 #ifndef SO_PASSPIDFD
 #define SO_PASSPIDFD 76
 #endif
@@ -113,6 +116,7 @@ static const int trapped_options[] = {
 	SO_NETNS_COOKIE,
 	SO_ATTACH_FILTER, /* = SO_GET_FILTER */
 	SO_DETACH_FILTER, /* = SO_DETACH_BPF */
+	SO_INQ,
 };
 
 /* AF_ALG is the kernel's crypto, no network. Everything else is either not bound to network

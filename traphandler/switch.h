@@ -43,6 +43,7 @@ struct app {
 	struct app *next;
 	unsigned refs;
 	bool ended;
+	unsigned stalled;	    /* workers stuck in its memory: its traps wait */
 	unsigned busy;	    /* workers in a call that may wait for this app */
 	uint32_t *deferred; /* call slots that wait for that, a ring */
 	unsigned def_head, def_n, def_cap;

@@ -45,8 +45,11 @@ for args in "" "-P 8" "-r" "-d" "-l 1K" "-e"; do
 	check "iperf ${args:-(plain)}"
 	# shellcheck disable=SC2086
 	run --ip 10.0.0.9 -- iperf -c 10.0.0.6 -p 5001 -t 1 -f m $args >"$T/out" 2>&1 || fail "$(cat "$T/out")"
-	! grep -iE 'failed|refused|error|reset' "$T/out" || fail "iperf $args"
-	grep -qE '[0-9.]+ Mbits/sec' "$T/out" || fail "no result: $(cat "$T/out")"
+	# -d of iperf 2.1 ends with "write failed" or "shutdown failed" now and then natively, too.
+	[ "$args" = -d ] || ! grep -iE 'failed|refused|error|reset' "$T/out" || fail "iperf $args: $(cat "$T/out")"
+	results=1
+	[[ $args != -[rd] ]] || results=2
+	[ "$(grep -cE '[0-9.]+ Mbits/sec' "$T/out")" -ge $results ] || fail "no result: $(cat "$T/out")"
 	grep -E 'bits/sec' "$T/out" | tail -n 1
 done
 stop s3

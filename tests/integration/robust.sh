@@ -57,6 +57,14 @@ check "a server starved of CPU (SCHED_IDLE, beside busy loops)"
 timeout 100 /usr/bin/python3 "$R" starved "$APPSWITCH"
 healthy
 
+check "a port closed and bound again at once, under fire"
+app hammer --ip 10.9.10.2 -- /usr/bin/python3 "$R" worker hammer 10.9.10.1
+wait_line hammer.log ready
+REBIND=$(run --ip 10.9.10.1 -- /usr/bin/python3 "$R" rebind 4 || :)
+say "$REBIND"
+stop hammer
+healthy
+
 check "a listener that never accepts, its backlog full"
 app never --ip 10.9.1.1 -- /usr/bin/python3 "$R" never
 wait_line never.log ready
@@ -123,3 +131,5 @@ healthy
 
 check "the blocking connect with SO_SNDTIMEO to the full listener said what socket(7) says"
 assert_eq EINPROGRESS "$after"
+check "every bind of the closed port had succeeded"
+[[ $REBIND != *FAIL* ]] || fail "$REBIND"

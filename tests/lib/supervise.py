@@ -22,6 +22,13 @@ class Late(Exception):
     pass
 
 
+def say(text):
+    try:
+        print(text, flush=True)
+    except OSError:
+        pass  # whoever read it is gone; the cleaning up goes on
+
+
 def on_alarm(_sig, _frame):
     raise Late
 
@@ -114,8 +121,9 @@ def main():
     stopped = []
 
     def on_term(sig, _frame):
+        for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(s, signal.SIG_IGN)
         stopped.append(sig)
-        os.kill(child.pid, signal.SIGTERM)
         raise Late
 
     for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -125,22 +133,24 @@ def main():
         st = wait_all(float(os.environ.get("TEST_TIMEOUT", "115")), child.pid)
         child.returncode = rc = os.waitstatus_to_exitcode(st)
         if rc < 0:
-            print(f"FAIL: the test was killed by signal {-rc}", flush=True)
+            say(f"FAIL: the test was killed by signal {-rc}")
             rc = 1
     except Late:
-        print("FAIL: interrupted" if stopped else "FAIL: timed out; running:", flush=True)
+        say("FAIL: interrupted" if stopped else "FAIL: timed out; running:")
         for pid in descendants():
-            print("  " + describe(pid), flush=True)
+            say("  " + describe(pid))
         rc = 1
     failed = rc not in (0, 77)
     try:
+        if child.returncode is None:
+            child.terminate()
         wait_all(1.0 if failed else GRACE)
     except Late:
         left = descendants()
         if not failed:
-            print("FAIL: processes left behind:", flush=True)
+            say("FAIL: processes left behind:")
             for pid in left:
-                print("  " + describe(pid), flush=True)
+                say("  " + describe(pid))
             rc = 1
         end_all()
     if not failed:
@@ -149,14 +159,14 @@ def main():
                 path = os.path.join(top, name)
                 keep = path.startswith(tmp + "/run/") or path == tmp + "/s"
                 if keep or (stat.S_ISSOCK(os.lstat(path).st_mode) and path.startswith(tmp + "/s")):
-                    print(f"FAIL: file left behind: {path}", flush=True)
+                    say(f"FAIL: file left behind: {path}")
                     rc = 1
     if os.environ.get("KEEP"):
-        print("kept: " + tmp)
+        say("kept: " + tmp)
     else:
         shutil.rmtree(tmp, ignore_errors=True)
         if os.path.exists(tmp):
-            print(f"FAIL: could not remove {tmp}")
+            say(f"FAIL: could not remove {tmp}")
             rc = rc or 1
     sys.exit(rc)
 

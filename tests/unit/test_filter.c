@@ -123,7 +123,7 @@ static uint32_t model_sockopt(uint32_t level, uint32_t name)
 {
 	static const uint32_t levels[] = { 0, 6, 41, 282, 284 };
 	static const uint32_t names[] = { 3,  4,  15, 16, 17, 25, 26, 27, 31, 34, 36, 38, 39,
-					  49, 51, 52, 56, 57, 59, 60, 62, 68, 71, 76, 77, 83 };
+					  49, 51, 52, 56, 57, 59, 60, 62, 68, 71, 76, 77, 83, 84 };
 
 	if (listed(level, levels, ARRAY_SIZE(levels)) ||
 	    (level == SOL_SOCKET && listed(name, names, ARRAY_SIZE(names))))
@@ -334,7 +334,7 @@ static const struct live {
 	{ "set IPv6", SYS_setsockopt, { BAD_FD, 41, 1 }, MARK },
 	{ "get SO_DOMAIN", SYS_getsockopt, { BAD_FD, NOISE | 1, NOISE | 39 }, MARK },
 	{ "set SO_REUSEPORT", SYS_setsockopt, { BAD_FD, 1, 15 }, MARK },
-	{ "get SO_ERROR", SYS_getsockopt, { BAD_FD, 1, 4 }, EBADF },
+
 	{ "set SO_REUSEADDR", SYS_setsockopt, { BAD_FD, 1, 2 }, EBADF },
 	{ "set UDP_SEGMENT", SYS_setsockopt, { BAD_FD, 17, 103 }, EBADF },
 	{ "SIOCINQ", SYS_ioctl, { BAD_FD, 0x541b }, EBADF },

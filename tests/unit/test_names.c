@@ -146,7 +146,7 @@ static void test_the_same_fields_make_the_same_name(void **state)
 static enum name_kind decode_tight(const struct sockaddr_un *sa, size_t len,
 				   struct standin_name *ret)
 {
-	void *tight = memcpy(malloc(len), sa, len);
+	void *tight = memcpy(malloc(len ? len : 1), sa, len);
 	enum name_kind kind = name_decode(tight, (socklen_t)len, ret);
 
 	free(tight);
@@ -155,7 +155,7 @@ static enum name_kind decode_tight(const struct sockaddr_un *sa, size_t len,
 
 static enum name_kind decode_path_tight(const char *path, size_t len, struct standin_name *ret)
 {
-	char *tight = memcpy(malloc(len), path, len);
+	char *tight = memcpy(malloc(len ? len : 1), path, len);
 	enum name_kind kind = name_decode_path(tight, len, ret);
 
 	free(tight);

@@ -426,6 +426,15 @@ static void model_sweep(struct fixture *f, struct model *m, bool dense)
 	sockrec_sweep(f->s, live, n, ALL_OLD);
 }
 
+static bool knows(const struct model_sock *s)
+{
+	bool any = s->conn || s->refused || s->cong;
+
+	for (int o = 0; o < M_OPTS; o++)
+		any |= s->has[o];
+	return any;
+}
+
 static void model_step(struct fixture *f, struct model *m, bool dense)
 {
 	static const struct model_sock nothing;
@@ -456,7 +465,7 @@ static void model_step(struct fixture *f, struct model *m, bool dense)
 		m->sock[i].refused = false;
 		break;
 	case 4: /* a native socket is replaced by a stand-in of which nothing is known */
-		while (j < M_SOCKS && memcmp(&m->sock[j], &nothing, sizeof(nothing)) != 0)
+		while (j < M_SOCKS && knows(&m->sock[j]))
 			j++;
 		if (j == M_SOCKS || m->sock[i].conn || m->sock[i].refused)
 			break;

@@ -380,7 +380,7 @@ static uint64_t accept_deadline(int fd)
 }
 
 /* Takes @listening (ours) if it becomes the one that is watched. */
-static void park_accept(struct trap *t, struct listener *l, int *listening)
+static void park_accept(struct trap *t, struct listener *l, struct sock *listening)
 {
 	struct parked *p = malloc(sizeof(*p));
 	struct parked **tail;
@@ -392,7 +392,7 @@ static void park_accept(struct trap *t, struct listener *l, int *listening)
 		return;
 	}
 	if (t->call->deadline_ns == 0)
-		t->call->deadline_ns = accept_deadline(*listening);
+		t->call->deadline_ns = accept_deadline(listening->fd);
 	if (t->call->deadline_ns != 0)
 		atomic_fetch_add(&n_deadlines, 1);
 	t->call->cookie = l->anchor;
@@ -411,7 +411,7 @@ static void park_accept(struct trap *t, struct listener *l, int *listening)
 	*tail = p;
 	again = l->watch_fd >= 0;
 	if (!again)
-		l->watch_fd = fd_steal(listening);
+		l->watch_fd = sock_steal(listening);
 	r = pool_watch(t->sw, l->watch_fd, l->slot, again);
 	if (r < 0)
 		log_error("app %u: its accept() cannot be watched: %s", l->app->id,
@@ -495,7 +495,7 @@ void accept_tick(struct switch_ctx *sw)
 	uint64_t now = now_ns();
 
 	for (unsigned i = 0; n_deadlines > 0 && i < ST_LISTENERS; i++) {
-		struct trap t = { .sw = sw };
+		struct trap t = { .sw = sw, .copy = -1 };
 		struct listener *l;
 
 		pthread_mutex_lock(&sw->lock);
@@ -531,8 +531,15 @@ void accept_tick(struct switch_ctx *sw)
 
 void accept_listener_gone(struct switch_ctx *sw, struct listener *l)
 {
-	while (l->accepts != NULL)
-		pool_free_slot(sw, (uint32_t)pop_parked(sw, l));
+	while (l->accepts != NULL) {
+		uint32_t slot = (uint32_t)pop_parked(sw, l);
+
+		/* a listener that was shut down: its accepts look again and see it */
+		if (l->app->ended)
+			pool_free_slot(sw, slot);
+		else
+			pool_resume_locked(sw, slot);
+	}
 	while (l->deliveries != NULL) {
 		struct delivery *d = l->deliveries;
 
@@ -556,7 +563,7 @@ void accept_app_gone(struct switch_ctx *sw, struct app *app)
 
 /* ---- the call ---- */
 
-static void accept_from(struct trap *t, struct listener *l, int *listening)
+static void accept_from(struct trap *t, struct listener *l, struct sock *listening)
 {
 	int flags = t->nr == SYS_accept4 ? trap_int(t, 3) & SOCK_NONBLOCK : 0;
 	struct as_endpoint client;
@@ -575,9 +582,9 @@ static void accept_from(struct trap *t, struct listener *l, int *listening)
 		client = standin_remote(&conn);
 		fcntl(fd, F_SETFL, flags & SOCK_NONBLOCK ? O_NONBLOCK : 0);
 	} else {
-		r = take_connection(t->sw, l, *listening, flags, &fd, &client);
+		r = take_connection(t->sw, l, listening->fd, flags, &fd, &client);
 		if (r == -EAGAIN) {
-			int mode = fcntl(*listening, F_GETFL);
+			int mode = fcntl(listening->fd, F_GETFL);
 
 			if (mode >= 0 && (mode & O_NONBLOCK))
 				trap_reply_errno(t, EAGAIN);
@@ -600,7 +607,7 @@ static void accept_from(struct trap *t, struct listener *l, int *listening)
 	t->call->fd = fd;
 	t->call->cookie = l->anchor;
 	t->call->stage = ST_ACCEPTED;
-	tell_and_hand_over(t, l, *listening, &client);
+	tell_and_hand_over(t, l, listening->fd, &client);
 }
 
 /* The listener behind a copy of a stand-in listener, referenced; NULL if it is not this app's. */
@@ -662,8 +669,11 @@ static void accept_native(struct trap *t, struct sock *s, int fdno)
 	if (standin < 0) {
 		trap_reply_continue(t);
 	} else {
+		struct sock copy = { .fd = standin };
+
 		replace_fd(t, fdno, s->fd, standin);
-		accept_from(t, l, &standin);
+		accept_from(t, l, &copy);
+		standin = copy.fd;
 	}
 	cleanup_close(&standin);
 	if (l != NULL) {
@@ -685,6 +695,8 @@ void handle_accept(struct trap *t)
 	}
 	if (t->call->stage == ST_READY && t->call->fd >= 0) {
 		sock_classify(t->app, t->sw, t->call->fd, &s);
+		s.owner = t;
+		t->copy = t->call->fd;
 		t->call->fd = -1;
 		t->call->stage = ST_RECEIVED;
 	} else {
@@ -713,7 +725,7 @@ void handle_accept(struct trap *t)
 		if (l == NULL)
 			trap_reply_errno(t, EINVAL);
 		else
-			accept_from(t, l, &s.fd);
+			accept_from(t, l, &s);
 	}
 	if (l != NULL) {
 		pthread_mutex_lock(&t->sw->lock);

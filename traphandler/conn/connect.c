@@ -122,6 +122,11 @@ static int read_dest(struct trap *t, const struct sock *s, struct as_endpoint *r
 		return r;
 	if (ss.ss_family != s->domain || as_endpoint_from_sockaddr(&ss, (size_t)len, ret) < 0)
 		return 1;
+	/* the kernel's own complaints: a link-local address without a scope, a mapped source */
+	if (s->domain == AF_INET6 &&
+	    ((ret->addr.b[0] == 0xfe && (ret->addr.b[1] & 0xc0) == 0x80) ||
+	     (as_addr_is_v4(&s->bound.addr) && !as_addr_is_v4(&ret->addr))))
+		return 1;
 	if (s->domain == AF_INET6 && as_addr_is_v4(&ret->addr)) {
 		int v6only = 0;
 		socklen_t l = sizeof(v6only);
@@ -331,10 +336,12 @@ static void deliver(struct trap *t, struct sock *s, const struct as_endpoint *de
 		sockrec_move(t->sw->socks, sock_cookie(s->fd), sock_cookie(fd));
 	if (r == -ENOENT || r == -EAGAIN) {
 		t->call->fd = -1;
-		trap_drop(t);
 		keep(t->sw, sock_cookie(s->fd), dest, fd);
+		trap_drop(t);
 		return;
 	}
+	/* the last copy of the old file but the target's: with it go its epoll items */
+	sock_done(s);
 	if (r < 0)
 		trap_reply_errno(t, -r);
 	else if (later)
@@ -357,6 +364,7 @@ static void resume(struct trap *t, struct sock *s)
 		close(fd);
 		t->call->fd = -1;
 		t->call->stage = ST_RECEIVED;
+		sock_done(s);
 		handle_connect(t);
 		return;
 	}

@@ -1,5 +1,6 @@
 #include "traphandler/conn/face.h"
 
+#include "traphandler/conn/listen.h"
 #include "traphandler/conn/standin.h"
 #include "traphandler/service/registry.h"
 
@@ -29,7 +30,8 @@ int face_write_addr(struct trap *t, uint64_t addr, uint64_t addrlen,
 		return -EINVAL;
 	if (len == 0)
 		return trap_write(t, addrlen, &full, sizeof(full));
-	return trap_write2(t, addr, &ss, (size_t)len, addrlen, &full, sizeof(full));
+	/* the length first: it is told even if the address cannot be */
+	return trap_write2(t, addrlen, &full, sizeof(full), addr, &ss, (size_t)len);
 }
 
 static void end(struct trap *t, int r)
@@ -108,6 +110,8 @@ void handle_shutdown(struct trap *t)
 			trap_reply_continue(t);
 		else
 			trap_reply_value(t, 0);
+	} else if (s.kind == SOCK_LISTENER) {
+		listen_shutdown(t, &s);
 	} else {
 		trap_reply_continue(t);
 	}

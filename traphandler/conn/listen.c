@@ -221,7 +221,10 @@ static void listen_native(struct trap *t, struct sock *s)
 		return;
 	}
 	r = replace_fd(t, trap_int(t, 0), s->fd, standin);
-	s->fd = -1; /* the listener's now */
+	(void)sock_steal(s); /* the listener's now */
+	/* our copy goes before the reply: the app may close its own at once and bind again */
+	cleanup_close(&standin);
+	standin = -1;
 	if (r < 0) {
 		/* the stand-in dies with our copy; the caller (if it lives) may try again */
 		pthread_mutex_lock(&t->sw->lock);
@@ -268,6 +271,36 @@ void handle_listen(struct trap *t)
 	else
 		trap_reply_continue(t);
 	sock_done(&s);
+}
+
+void listen_shutdown(struct trap *t, struct sock *s)
+{
+	_cleanup_close_ int anchor = -1;
+	struct listener *l;
+	int r;
+
+	pthread_mutex_lock(&t->sw->lock);
+	l = listener_find(t->sw, s->own.anchor);
+	if (l != NULL && l->app == t->app)
+		anchor = fcntl(l->anchor_fd, F_DUPFD_CLOEXEC, 3);
+	pthread_mutex_unlock(&t->sw->lock);
+	if (anchor < 0) {
+		trap_reply_continue(t);
+		return;
+	}
+	shutdown(anchor, SHUT_RD);
+	/* the accepts that wait see the end of the queue */
+	shutdown(s->fd, SHUT_RDWR);
+	r = replace_fd(t, trap_int(t, 0), s->fd, anchor);
+	pthread_mutex_lock(&t->sw->lock);
+	l = listener_find(t->sw, s->own.anchor);
+	if (l != NULL)
+		listener_end(t->sw, l);
+	pthread_mutex_unlock(&t->sw->lock);
+	if (r == -ENOENT)
+		trap_drop(t);
+	else
+		trap_reply_value(t, 0);
 }
 
 int listener_fetch(struct trap *t, struct listener *l)

@@ -26,6 +26,9 @@
 #define TCP_AO_GET_KEYS 41
 #define TCP_AO_REPAIR	42
 #endif
+#ifndef SO_INQ
+#define SO_INQ 84
+#endif
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
 #endif
@@ -60,7 +63,7 @@ static bool denied(int level, int name)
 	if (level == SOL_TLS || level == SOL_MPTCP)
 		return true;
 	if (level == SOL_SOCKET)
-		return name == SO_ZEROCOPY;
+		return name == SO_ZEROCOPY || name == SO_INQ;
 	if (level == IPPROTO_IPV6)
 		return name == IPV6_ADDRFORM;
 	if (level != IPPROTO_TCP)
@@ -99,10 +102,32 @@ static bool of_connection(int level, int name)
 	       (level == IPPROTO_IPV6 && name == IPV6_MTU);
 }
 
-/* errno of a call of ours, as -errno; -ENOENT would mean that the target is gone. */
+/* -ENOENT means that the target is gone; this, that a call of ours said ENOENT. */
+#define OWN_ENOENT 4000
+
 static int own_errno(void)
 {
-	return errno == ENOENT ? -EINVAL : -errno;
+	return errno == ENOENT ? -OWN_ENOENT : -errno;
+}
+
+/* Values that hold a pointer of the app's (and what undoes them): not for a call of ours. */
+static bool holds_pointer(int level, int name)
+{
+	return level == SOL_SOCKET &&
+	       (name == SO_ATTACH_REUSEPORT_CBPF || name == SO_ATTACH_REUSEPORT_EBPF ||
+		name == SO_DETACH_REUSEPORT_BPF);
+}
+
+/* Tables of the namespace (netfilter, IPsec policy), not of the socket. */
+static bool of_namespace(int level, int name)
+{
+	if (level == IPPROTO_IP)
+		return (name >= 64 && name <= 67) || (name >= 80 && name <= 84) ||
+		       (name >= 96 && name <= 99) || (name >= 128 && name <= 131) ||
+		       name == IP_IPSEC_POLICY || name == IP_XFRM_POLICY;
+	return level == IPPROTO_IPV6 &&
+	       (name == 64 || name == 65 || name == 68 || name == 69 || name == 80 ||
+		name == IPV6_IPSEC_POLICY || name == IPV6_XFRM_POLICY);
 }
 
 /* Options that take a right which we may have and the app not. */
@@ -118,7 +143,7 @@ static void end(struct trap *t, int r)
 	if (r == -ENOENT)
 		trap_drop(t);
 	else if (r < 0)
-		trap_reply_errno(t, -r);
+		trap_reply_errno(t, r == -OWN_ENOENT ? ENOENT : -r);
 	else
 		trap_reply_value(t, r);
 }
@@ -257,6 +282,8 @@ void handle_getsockopt(struct trap *t)
 	}
 	if (s.kind == SOCK_NATIVE && !(denied(level, name) && level != SOL_SOCKET))
 		trap_reply_continue(t);
+	else if (of_namespace(level, name))
+		trap_reply_errno(t, target_net_admin(t) ? ENOPROTOOPT : EPERM);
 	else if (level == SOL_SOCKET && (name == SO_GET_FILTER || name == SO_DETACH_FILTER))
 		trap_reply_continue(t);
 	else
@@ -345,6 +372,10 @@ void handle_setsockopt(struct trap *t)
 		return;
 	if (denied(level, name))
 		trap_reply_errno(t, ENOPROTOOPT);
+	else if (s.kind != SOCK_NATIVE && holds_pointer(level, name))
+		trap_reply_errno(t, EINVAL);
+	else if (s.kind != SOCK_NATIVE && of_namespace(level, name))
+		trap_reply_errno(t, target_net_admin(t) ? ENOPROTOOPT : EPERM);
 	else if (s.kind != SOCK_NATIVE && needs_right(level, name) && !target_net_admin(t))
 		trap_reply_errno(t, EPERM);
 	else if (s.kind == SOCK_NATIVE)

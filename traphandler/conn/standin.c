@@ -119,13 +119,25 @@ int sock_get(struct trap *t, int fdno, struct sock *ret)
 	if (r < 0)
 		return r;
 	sock_classify(t->app, t->sw, fd, ret);
+	ret->owner = t;
+	t->copy = fd;
 	return 0;
 }
 
 void sock_done(struct sock *s)
 {
-	cleanup_close(&s->fd);
+	int *fd = s->owner != NULL ? &s->owner->copy : &s->fd;
+
+	cleanup_close(fd);
+	*fd = -1;
 	s->fd = -1;
+}
+
+int sock_steal(struct sock *s)
+{
+	if (s->owner != NULL)
+		s->owner->copy = -1;
+	return fd_steal(&s->fd);
 }
 
 struct as_endpoint standin_local(const struct sock *s)

@@ -23,14 +23,16 @@ enum sock_kind {
 
 struct sock {
 	enum sock_kind kind;
-	int fd;	     /* our copy, or -1 */
-	int domain;  /* AF_INET or AF_INET6: of a native socket itself, else its face */
-	bool client; /* connected: this is the client end */
+	struct trap *owner; /* whose copy it is: the reply closes it; or NULL */
+	int fd;		    /* our copy, or -1 */
+	int domain;	    /* AF_INET or AF_INET6: of a native socket itself, else its face */
+	bool client;	    /* connected: this is the client end */
 	struct standin_name own, peer; /* of a stand-in; peer if server end */
 	struct as_endpoint bound;      /* of a native socket */
 };
 
-/* What @fdno is in the target. 0 and a sock to be ended with sock_done(); or -errno:
+/* What @fdno is in the target. 0 and a sock to be ended with sock_done(), whose fd is good until
+ * @t is replied to; or -errno:
  * -EBADF and other errors that the kernel itself will give to the app; -ENOENT. */
 int sock_get(struct trap *t, int fdno, struct sock *ret);
 /* The same for a descriptor of our own; @fd stays the caller's (ret->fd is @fd). Without @app
@@ -38,6 +40,8 @@ int sock_get(struct trap *t, int fdno, struct sock *ret);
 void sock_classify(const struct app *app, const struct switch_ctx *sw, int fd,
 		   struct sock *ret);
 void sock_done(struct sock *s);
+/* Takes the fd out of it. */
+int sock_steal(struct sock *s);
 
 /* AF_INET or AF_INET6: what the app's program takes it for. */
 int sock_face(const struct sock *s);

@@ -444,7 +444,9 @@ void listener_end(struct switch_ctx *sw, struct listener *l)
 	sw->listeners[l->slot] = NULL;
 	__atomic_store_n(&sw->st.listeners[l->slot].anchor, 0, __ATOMIC_RELEASE);
 	accept_listener_gone(sw, l);
-	/* the port is free at once, whoever still holds a reference */
+	/* the port is free at once, whoever still holds a reference; a process that kept a copy of
+	 * the socket from before listen() has a native listener, which must hear its namespace */
+	setsockopt(l->anchor_fd, SOL_SOCKET, SO_DETACH_FILTER, &(int){ 0 }, sizeof(int));
 	close(l->anchor_fd);
 	l->anchor_fd = -1;
 	listener_unref(sw, l);

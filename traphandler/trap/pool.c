@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -22,7 +23,8 @@
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
 
-#define MAX_WORKERS 8
+#define MAX_WORKERS 8  /* that work */
+#define MAX_THREADS 64 /* with those that are stuck */
 
 /* epoll data: what the event is about, and which one */
 #define EV_APP	 (1ull << 60)
@@ -34,13 +36,13 @@
  * services a call that may take long, and not before a quick one. All waiting at once would wake
  * two for every trap. */
 struct pool {
-	pthread_mutex_t leader;
+	sem_t leader;
 	int epfd, wakefd;
-	unsigned n, max_busy;
+	unsigned n, max_busy; /* workers wanted; of them in waiting calls of one app */
 	int pns_fd;
 	atomic_bool stop;
 	atomic_uint started;
-	struct worker workers[MAX_WORKERS];
+	struct worker workers[MAX_THREADS];
 	/* under sw->lock */
 	struct app *by_slot[ST_APPS];
 	uint32_t free_calls[ST_CALLS];
@@ -65,6 +67,8 @@ uint32_t worker_random(struct worker *w)
 	return w->seed;
 }
 
+static bool unstick(struct worker *w, struct app *app);
+
 static void run_one(struct worker *w, struct app *app, uint32_t slot)
 {
 	struct st_call *call = &w->sw->st.calls[slot];
@@ -76,13 +80,17 @@ static void run_one(struct worker *w, struct app *app, uint32_t slot)
 		.nr = call->notif.data.nr,
 		.args = (const uint64_t *)call->notif.data.args,
 		.tid = (int)call->notif.pid,
+		.copy = -1,
 	};
 
+	w->app = app;
 	trap_dispatch(&t);
 	if (t.call != NULL) {
 		log_error("app %u: call %d was not answered; answering ENOSYS", app->id, t.nr);
 		trap_reply_errno(&t, ENOSYS);
 	}
+	if (unstick(w, app))
+		w->surplus = true;
 }
 
 static bool defer(struct app *app, uint32_t slot)
@@ -214,11 +222,37 @@ void pool_put_app(struct switch_ctx *sw, struct app *app)
 	pthread_mutex_unlock(&sw->lock);
 }
 
+/* By the worker itself, or by the watchdog for one that is stuck. */
 static void pass_lead(struct worker *w)
 {
+	if (atomic_exchange(&w->leads, false))
+		sem_post(&w->sw->pool->leader);
+}
+
+static void lead(struct worker *w)
+{
 	if (w->leads)
-		pthread_mutex_unlock(&w->sw->pool->leader);
-	w->leads = false;
+		return;
+	while (sem_wait(&w->sw->pool->leader) < 0)
+		; /* EINTR: the watchdog's signal */
+	w->leads = true;
+}
+
+/* The memory came after all: the app's traps are watched again, and one worker is too many. */
+static bool unstick(struct worker *w, struct app *app)
+{
+	struct switch_ctx *sw = w->sw;
+	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = EV_APP | app->slot };
+	bool was;
+
+	pthread_mutex_lock(&sw->lock);
+	was = w->stuck;
+	w->stuck = false;
+	w->app = NULL;
+	if (was && --app->stalled == 0 && !app->ended)
+		epoll_ctl(sw->pool->epfd, EPOLL_CTL_ADD, app->listener_fd, &ev);
+	pthread_mutex_unlock(&sw->lock);
+	return was;
 }
 
 static void on_app_event(struct worker *w, uint32_t app_slot, uint32_t events)
@@ -291,9 +325,9 @@ static void *worker_main(void *arg)
 		struct epoll_event ev;
 		int n;
 
-		if (!w->leads)
-			pthread_mutex_lock(&pool->leader);
-		w->leads = true;
+		if (w->surplus)
+			break;
+		lead(w);
 		n = pool->stop ? 0 : epoll_wait(pool->epfd, &ev, 1, -1);
 		if (n < 1)
 			continue;
@@ -313,12 +347,48 @@ static void *worker_main(void *arg)
 	}
 	pass_lead(w);
 	target_cache_done(&w->targets);
+	pthread_mutex_lock(&w->sw->lock);
+	if (w->surplus) {
+		pthread_detach(pthread_self());
+		w->used = false;
+	}
+	pthread_mutex_unlock(&w->sw->lock);
 	return NULL;
 }
 
 static void on_sigusr2(int sig)
 {
 	(void)sig; /* its delivery is its effect: an ioctl returns EINTR */
+}
+
+/* One more thread; at the start, or under sw->lock. */
+static int start_worker(struct switch_ctx *sw)
+{
+	struct pool *pool = sw->pool;
+	pthread_attr_t attr;
+	struct worker *w;
+	unsigned i = 0;
+	int r;
+
+	while (i < MAX_THREADS && pool->workers[i].used)
+		i++;
+	if (i == MAX_THREADS)
+		return -EAGAIN;
+	w = &pool->workers[i];
+	memset(w, 0, sizeof(*w));
+	w->sw = sw;
+	w->seed = (unsigned)now_ns() * 2654435761u + i + 1;
+	if (w->seed == 0)
+		w->seed = 1;
+	target_cache_init(&w->targets);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 256 * 1024);
+	w->used = true;
+	r = pthread_create(&w->thread, &attr, worker_main, w);
+	pthread_attr_destroy(&attr);
+	if (r != 0)
+		w->used = false;
+	return -r;
 }
 
 int pool_start(struct switch_ctx *sw, int pns_fd)
@@ -330,7 +400,7 @@ int pool_start(struct switch_ctx *sw, int pns_fd)
 
 	if (pool == NULL)
 		return -ENOMEM;
-	pthread_mutex_init(&pool->leader, NULL);
+	sem_init(&pool->leader, 0, 1);
 	pool->resume = malloc(ST_CALLS * sizeof(*pool->resume));
 	pool->later = malloc(ST_CALLS * sizeof(*pool->later));
 	pool->epfd = epoll_create1(EPOLL_CLOEXEC);
@@ -348,21 +418,10 @@ int pool_start(struct switch_ctx *sw, int pns_fd)
 	sigaction(SIGUSR2, &sa, NULL);
 	sw->pool = pool;
 	for (unsigned i = 0; i < pool->n; i++) {
-		struct worker *w = &pool->workers[i];
-		pthread_attr_t attr;
-		int r;
+		int r = start_worker(sw);
 
-		w->sw = sw;
-		w->seed = (unsigned)now_ns() * 2654435761u + i + 1;
-		if (w->seed == 0)
-			w->seed = 1;
-		target_cache_init(&w->targets);
-		pthread_attr_init(&attr);
-		pthread_attr_setstacksize(&attr, 256 * 1024);
-		r = pthread_create(&w->thread, &attr, worker_main, w);
-		pthread_attr_destroy(&attr);
-		if (r != 0)
-			return -r;
+		if (r < 0)
+			return r;
 	}
 	while (pool->started < pool->n)
 		sched_yield();
@@ -381,29 +440,35 @@ static void wake(struct pool *pool)
 void pool_stop(struct switch_ctx *sw)
 {
 	struct pool *pool = sw->pool;
+	bool stuck = false;
 
 	if (pool == NULL)
 		return;
 	pool->stop = true;
-	wake(pool);
-	for (unsigned i = 0; i < pool->n; i++) {
-		wake(pool);
-		/* a worker in an ADDFD, or between two looks at stop */
-		for (;;) {
+	for (unsigned i = 0; i < MAX_THREADS; i++) {
+		struct worker *w = &pool->workers[i];
+
+		/* a stuck one goes with the process */
+		stuck |= w->used && w->stuck;
+		while (w->used && !w->stuck) {
 			struct timespec until;
 
+			/* it may be in an ADDFD, or between two looks at stop */
+			wake(pool);
 			clock_gettime(CLOCK_REALTIME, &until);
 			until.tv_nsec += 20000000;
 			if (until.tv_nsec >= 1000000000) {
 				until.tv_nsec -= 1000000000;
 				until.tv_sec++;
 			}
-			if (pthread_timedjoin_np(pool->workers[i].thread, NULL, &until) == 0)
+			if (pthread_timedjoin_np(w->thread, NULL, &until) == 0)
 				break;
-			pthread_kill(pool->workers[i].thread, SIGUSR2);
-			wake(pool);
+			pthread_kill(w->thread, SIGUSR2);
+			pool_watchdog(sw);
 		}
 	}
+	if (stuck)
+		return;
 	close(pool->epfd);
 	close(pool->wakefd);
 	free(pool->resume);
@@ -483,17 +548,37 @@ void pool_unwatch(struct switch_ctx *sw, int fd)
 	epoll_ctl(sw->pool->epfd, EPOLL_CTL_DEL, fd, NULL);
 }
 
+/* Under sw->lock: the worker waits for memory that does not come. */
+static void give_up(struct worker *w)
+{
+	struct switch_ctx *sw = w->sw;
+
+	w->stuck = true;
+	if (w->app->stalled++ == 0) {
+		log_warn("app %u: its memory does not come; its traps wait", w->app->id);
+		epoll_ctl(sw->pool->epfd, EPOLL_CTL_DEL, w->app->listener_fd, NULL);
+	}
+	if (start_worker(sw) < 0)
+		log_error("app %u: no thread for the worker it holds", w->app->id);
+	pass_lead(w);
+}
+
 void pool_watchdog(struct switch_ctx *sw)
 {
 	uint64_t now = now_ms();
 
-	for (unsigned i = 0; i < sw->pool->n; i++) {
-		uint64_t since = sw->pool->workers[i].addfd_since_ms;
-
-		if (since != 0 && now - since > POOL_ADDFD_MAX_MS)
-			pthread_kill(sw->pool->workers[i].thread, SIGUSR2);
-	}
 	pthread_mutex_lock(&sw->lock);
+	for (unsigned i = 0; i < MAX_THREADS; i++) {
+		struct worker *w = &sw->pool->workers[i];
+		uint64_t addfd = w->addfd_since_ms, memory = w->memory_since_ms;
+
+		if (!w->used || w->stuck)
+			continue;
+		if (addfd != 0 && now - addfd > POOL_ADDFD_MAX_MS)
+			pthread_kill(w->thread, SIGUSR2);
+		if (memory != 0 && now - memory > POOL_MEMORY_MAX_MS && w->app != NULL)
+			give_up(w);
+	}
 	while (sw->pool->n_later > 0)
 		pool_resume_locked(sw, sw->pool->later[--sw->pool->n_later]);
 	pthread_mutex_unlock(&sw->lock);

@@ -4,7 +4,9 @@
  * None of them makes a call that can block on an app, but one: ADDFD waits until the target
  * installs the fd. So of the calls that may do that, at most half the workers are in those of
  * one app (the rest are deferred), and a worker that waits longer than POOL_ADDFD_MAX_MS is
- * interrupted and the call tried again later.
+ * interrupted and the call tried again later. A target's memory can stall too (userfaultfd, FUSE),
+ * and nothing interrupts that: after POOL_MEMORY_MAX_MS another worker takes the place, and the
+ * app's traps wait until its memory is there.
  * Notifications are received straight into a slot of the state memfd (state.h). */
 #ifndef TRAPHANDLER_POOL_H
 #define TRAPHANDLER_POOL_H
@@ -12,15 +14,22 @@
 #include "traphandler/trap/target.h"
 #include "traphandler/trap/trap.h"
 
-#define POOL_ADDFD_MAX_MS 100
+#define POOL_ADDFD_MAX_MS  100
+#define POOL_MEMORY_MAX_MS 100
 
 struct worker {
 	struct switch_ctx *sw;
 	pthread_t thread;
 	struct target_cache targets;
-	_Atomic uint64_t addfd_since_ms; /* 0: not in one */
+	_Atomic uint64_t addfd_since_ms;  /* in an ADDFD; 0: not */
+	_Atomic uint64_t memory_since_ms; /* in the target's memory; 0: not */
 	unsigned seed;
-	bool leads; /* this worker waits for events, or may */
+	atomic_bool leads; /* this worker waits for events, or may */
+	/* under sw->lock */
+	bool used;
+	struct app *app; /* whose call it services */
+	bool surplus;	 /* its own: to end */
+	bool stuck;	 /* it was given up: another one works in its place */
 };
 
 /* Threads start in the namespace @pns_fd. 0 or -errno. */

@@ -30,6 +30,9 @@ static int send_reply(struct trap *t, int64_t val, int error, uint32_t flags)
 	};
 	int r;
 
+	/* the app may close its own at once, and then it must be the last */
+	cleanup_close(&t->copy);
+	t->copy = -1;
 	do {
 		r = ioctl(t->app->listener_fd, SECCOMP_IOCTL_NOTIF_SEND, &resp);
 	} while (r < 0 && errno == EINTR);
@@ -104,11 +107,29 @@ static int access_error(struct trap *t, const char *what)
 	return -err;
 }
 
+/* For the watchdog: the target may have arranged that its memory never comes. */
+static void memory_begin(struct trap *t)
+{
+	atomic_store_explicit(&t->w->memory_since_ms, now_ms(), memory_order_relaxed);
+}
+
+static void memory_end(struct trap *t)
+{
+	int saved = errno;
+
+	atomic_store_explicit(&t->w->memory_since_ms, 0, memory_order_relaxed);
+	errno = saved;
+}
+
 int trap_peek(struct trap *t, uint64_t addr, void *buf, size_t len)
 {
 	struct iovec local = { buf, len };
 	struct iovec remote = { (void *)(uintptr_t)addr, len };
-	ssize_t n = process_vm_readv(t->tid, &local, 1, &remote, 1, 0);
+	ssize_t n;
+
+	memory_begin(t);
+	n = process_vm_readv(t->tid, &local, 1, &remote, 1, 0);
+	memory_end(t);
 
 	if (n < 0)
 		return access_error(t, "read");
@@ -134,7 +155,9 @@ int trap_write2(struct trap *t, uint64_t addr, const void *buf, size_t len, uint
 
 	if (!trap_valid(t))
 		return -ENOENT;
+	memory_begin(t);
 	n = process_vm_writev(t->tid, local, n_parts, remote, n_parts, 0);
+	memory_end(t);
 	if (n < 0)
 		return access_error(t, "written");
 	return (size_t)n == len + len2 ? 0 : -EFAULT;
