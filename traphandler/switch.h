@@ -43,7 +43,7 @@ struct app {
 	struct app *next;
 	unsigned refs;
 	bool ended;
-	unsigned stalled;	    /* workers stuck in its memory: its traps wait */
+	unsigned stalled;   /* workers stuck in its memory: its traps wait */
 	unsigned busy;	    /* workers in a call that may wait for this app */
 	uint32_t *deferred; /* call slots that wait for that, a ring */
 	unsigned def_head, def_n, def_cap;
@@ -75,7 +75,7 @@ struct listener {
 	bool gone;
 	atomic_uint accepted_since;  /* connections made since the last count */
 	uint32_t connections;	     /* by the last count */
-	uint32_t connections6; /* of them over IPv6 */
+	uint32_t connections6;	     /* of them over IPv6 */
 	struct delivery *deliveries; /* accepted, but not yet known to the app */
 	struct parked *accepts;	     /* blocking accepts that wait, first come first */
 	int watch_fd;		     /* the stand-in listener while accepts wait, or -1 */

@@ -50,7 +50,7 @@ static atomic_uint n_deadlines;
 
 /* ---- what could not be delivered ---- */
 
-static void add_delivery(struct switch_ctx *sw, struct listener *l, const struct delivery *d)
+static void add_delivery(struct listener *l, const struct delivery *d)
 {
 	struct delivery *copy = malloc(sizeof(*copy));
 
@@ -65,20 +65,19 @@ static void add_delivery(struct switch_ctx *sw, struct listener *l, const struct
 	while (*p != NULL)
 		p = &(*p)->next;
 	*p = copy;
-	(void)sw;
 }
 
-void accept_requeue(struct switch_ctx *sw, struct listener *l, int fd)
+void accept_requeue(struct listener *l, int fd)
 {
 	struct delivery d = { .fd = fd };
 
-	add_delivery(sw, l, &d);
+	add_delivery(l, &d);
 }
 
 static void requeue(struct trap *t, struct listener *l, int fd)
 {
 	pthread_mutex_lock(&t->sw->lock);
-	accept_requeue(t->sw, l, fd);
+	accept_requeue(l, fd);
 	pthread_mutex_unlock(&t->sw->lock);
 	standin_ring(l);
 }
@@ -89,9 +88,21 @@ static void remember_installed(struct trap *t, struct listener *l, int at, uint6
 
 	d.tgid = worker_tgid(t->w, t->tid);
 	pthread_mutex_lock(&t->sw->lock);
-	add_delivery(t->sw, l, &d);
+	add_delivery(l, &d);
 	pthread_mutex_unlock(&t->sw->lock);
 	standin_ring(l);
+}
+
+static uint64_t installed_cookie(struct trap *t, int at)
+{
+	uint64_t cookie = 0;
+	int copy;
+
+	if (trap_getfd(t, at, &copy) == 0) {
+		cookie = sock_cookie(copy);
+		close(copy);
+	}
+	return cookie;
 }
 
 /* 1: *ret_fd is ours to deliver; 2: *ret_fd is a number the app already has; 0: nothing. */
@@ -572,7 +583,16 @@ static void accept_from(struct trap *t, struct listener *l, struct sock *listeni
 	r = take_delivery(t, l, &fd);
 	if (r == 2) {
 		/* installed by an accept() that was interrupted: only the number was missing */
-		trap_reply_value(t, fd);
+		struct delivery again = { .fd = -1, .at = fd };
+
+		again.tgid = worker_tgid(t->w, t->tid);
+		again.cookie = installed_cookie(t, fd);
+		if (trap_reply_value(t, fd) == -ENOENT) {
+			pthread_mutex_lock(&t->sw->lock);
+			add_delivery(l, &again);
+			pthread_mutex_unlock(&t->sw->lock);
+			standin_ring(l);
+		}
 		return;
 	}
 	if (r == 1) {

@@ -23,6 +23,6 @@ void accept_listener_gone(struct switch_ctx *sw, struct listener *l);
 
 /* A connection accepted by an earlier daemon whose call is over: for the next accept(). Takes
  * @fd. Under sw->lock. */
-void accept_requeue(struct switch_ctx *sw, struct listener *l, int fd);
+void accept_requeue(struct listener *l, int fd);
 
 #endif

@@ -23,6 +23,7 @@
 #include <appswitch/log.h>
 #include <appswitch/util.h>
 
+#include <assert.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -440,6 +441,7 @@ static void connect_native(struct trap *t, struct sock *s)
 			goto out;
 		}
 		if (r == -EAGAIN && !non_blocking(s->fd)) {
+			assert(l != NULL);
 			park_full(t, s, l);
 			goto out;
 		}
@@ -459,6 +461,7 @@ static void connect_native(struct trap *t, struct sock *s)
 			trap_reply_errno(t, -r);
 			goto out;
 		}
+		assert(l != NULL);
 		fd = t->call->fd;
 		atomic_fetch_add_explicit(&l->accepted_since, 1, memory_order_relaxed);
 		sockrec_add_conn(t->sw->socks, sock_cookie(fd), t->app->id, l->app->id,

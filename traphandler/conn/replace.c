@@ -182,7 +182,7 @@ void replace_note_dup(struct trap *t, int fd)
 
 static int replace_one(struct trap *t, int fdno, int fd)
 {
-	struct item items[MAX_ITEMS];
+	struct item items[MAX_ITEMS] = { 0 };
 	int n = find_items(t, fdno, items, MAX_ITEMS);
 	int cloexec = trap_fd_cloexec(t, fdno);
 	int r;

@@ -75,7 +75,7 @@ static void classify_unix(const struct sockaddr_storage *ss, socklen_t len, int 
 
 void sock_classify(const struct app *app, const struct switch_ctx *sw, int fd, struct sock *ret)
 {
-	struct sockaddr_storage ss;
+	struct sockaddr_storage ss = { 0 };
 	socklen_t len = sizeof(ss);
 	uint64_t ns;
 

@@ -152,14 +152,15 @@ static json_t *apps(struct switch_ctx *sw)
 
 	pthread_mutex_lock(&sw->lock);
 	for (const struct app *app = sw->apps; app != NULL; app = app->next) {
-		char ips[2 * AS_ADDR_STRLEN + 2] = "", a[AS_ADDR_STRLEN], when[32];
+		char ips[2 * AS_ADDR_STRLEN + 2], a4[AS_ADDR_STRLEN] = "",
+						  a6[AS_ADDR_STRLEN] = "";
+		char when[32];
 
 		if (app->own4)
-			strcat(ips, as_addr_format(&app->ip4, a));
-		if (app->own6) {
-			strcat(ips, app->own4 ? "," : "");
-			strcat(ips, as_addr_format(&app->ip6, a));
-		}
+			as_addr_format(&app->ip4, a4);
+		if (app->own6)
+			as_addr_format(&app->ip6, a6);
+		snprintf(ips, sizeof(ips), "%s%s%s", a4, app->own4 && app->own6 ? "," : "", a6);
 		format_time(app->started, when, sizeof(when));
 		/* listed newest first; shown oldest first */
 		json_array_insert_new(rows, 0,

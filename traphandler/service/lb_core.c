@@ -46,6 +46,8 @@ void lb_order(enum lb_policy policy, const struct lb_instance *inst, size_t n,
 {
 	size_t a, b;
 
+	if (n == 0)
+		return;
 	for (size_t i = 0; i < n; i++)
 		order[i] = (uint16_t)i;
 	switch (policy) {

@@ -213,6 +213,10 @@ int app_new(struct switch_ctx *sw, const json_t *reg, uint32_t id, struct app **
 	app->name = strdup(str_or(reg, "name", ""));
 	app->network = strdup(str_or(reg, "network", "default"));
 	app->command = strdup(str_or(reg, "command", ""));
+	for (char *c = app->command; c != NULL && *c != '\0'; c++) {
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = ' '; /* it is shown and logged on one line */
+	}
 	app->tags = join(json_object_get(reg, "tags"));
 	r = -ENOMEM;
 	if (app->name == NULL || app->network == NULL || app->command == NULL ||
@@ -221,7 +225,7 @@ int app_new(struct switch_ctx *sw, const json_t *reg, uint32_t id, struct app **
 		goto fail;
 	}
 	invent_addresses(app);
-	strcpy(sw->st.apps[slot].reg, dump);
+	memcpy(sw->st.apps[slot].reg, dump, strlen(dump) + 1);
 	free(dump);
 	app->refs = 1;
 	*ret = app;

@@ -153,7 +153,7 @@ static void adopt_orphans(struct switch_ctx *sw, const struct adoption *a)
 			    ? listener_find(sw, s.own.anchor)
 			    : NULL;
 		if (l != NULL)
-			accept_requeue(sw, l, fd);
+			accept_requeue(l, fd);
 		else
 			close(fd);
 	}

@@ -23,7 +23,7 @@
  * nobody serves it. */
 static bool is_control(const struct state *st, int fd)
 {
-	struct sockaddr_un un;
+	struct sockaddr_un un = { 0 };
 	socklen_t len = sizeof(un);
 
 	if (fd == st->h->holder_sock_fd || getsockname(fd, (struct sockaddr *)&un, &len) < 0)
@@ -195,7 +195,7 @@ static int ask(const char *path, struct adoption *ret)
 
 	if (strlen(path) >= sizeof(sa.sun_path))
 		return -ENAMETOOLONG;
-	strcpy(sa.sun_path, path);
+	memcpy(sa.sun_path, path, strlen(path) + 1);
 	conn = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (conn < 0)
 		return -errno;

@@ -500,7 +500,8 @@ static void rewrite(void)
 			close(fd);
 			continue;
 		}
-		CONF_NEED(getpeername(fd, &peer.sa, &len) == 0);
+		while (getpeername(fd, &peer.sa, &len) < 0)
+			CONF_NEED(errno == EINTR);
 		while (poll(&p, 1, 2000) < 0 && errno == EINTR)
 			;
 		CONF_NEED(recv(fd, &c, 1, MSG_DONTWAIT) == 1);
