@@ -210,6 +210,8 @@ int app_new(struct switch_ctx *sw, const json_t *reg, uint32_t id, struct app **
 			app->id = 0;
 	}
 	app->slot = slot;
+	if (slot >= sw->st.h->apps_high)
+		sw->st.h->apps_high = slot + 1;
 	app->name = strdup(str_or(reg, "name", ""));
 	app->network = strdup(str_or(reg, "network", "default"));
 	app->command = strdup(str_or(reg, "command", ""));

@@ -114,38 +114,56 @@ static void adopt_calls(struct switch_ctx *sw, const struct adoption *a)
 	}
 }
 
-static bool named_by_a_call(const struct adoption *a, int fd)
+static int cmp_int(const void *a, const void *b)
 {
-	for (unsigned i = 0; i < ST_CALLS; i++) {
+	int x = *(const int *)a, y = *(const int *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The fd numbers that calls name, sorted; the caller frees them. */
+static int *fds_of_calls(const struct adoption *a, size_t *ret_n)
+{
+	int *fds = malloc(ST_CALLS * sizeof(*fds));
+	size_t n = 0;
+
+	for (unsigned i = 0; fds != NULL && i < ST_CALLS; i++) {
 		const struct st_call *call = &a->old.calls[i];
 
-		if (call->notif.id != 0 && call->fd == fd)
-			return true;
+		if (call->notif.id != 0 && call->fd >= 0)
+			fds[n++] = call->fd;
 	}
-	return false;
+	if (n > 1)
+		qsort(fds, n, sizeof(*fds), cmp_int);
+	*ret_n = n;
+	return fds;
 }
 
 /* Accepted connections that no call names were on their way from the queue to a slot, or waited
  * for the next accept(): they go to the next accept(). */
 static void adopt_orphans(struct switch_ctx *sw, const struct adoption *a)
 {
+	_cleanup_free_ int *named = NULL;
+	size_t n_named;
 	char path[40];
 	struct dirent *d;
 	DIR *dir;
 
 	snprintf(path, sizeof(path), "/proc/%d/fd", a->pid);
 	dir = opendir(path);
+	named = fds_of_calls(a, &n_named);
 	if (dir == NULL)
 		return;
-	while ((d = readdir(dir)) != NULL) {
+	while (named != NULL && (d = readdir(dir)) != NULL) {
+		int number = atoi(d->d_name);
 		struct listener *l;
 		struct sock s;
 		int fd;
 
-		if (d->d_name[0] < '0' || d->d_name[0] > '9' ||
-		    named_by_a_call(a, atoi(d->d_name)))
+		if (number <= 0 ||
+		    bsearch(&number, named, n_named, sizeof(*named), cmp_int) != NULL)
 			continue;
-		fd = holder_take(a, atoi(d->d_name));
+		fd = holder_take(a, number);
 		if (fd < 0)
 			continue;
 		sock_classify(NULL, sw, fd, &s);
@@ -175,7 +193,7 @@ int adopt_state(struct switch_ctx *sw, const struct adoption *a)
 		return h->pns_fd < 0 ? h->pns_fd : h->holder_sock_fd;
 	h->socks_high = old->socks_high;
 	memcpy(sw->st.socks, a->old.socks, old->socks_high * sizeof(*sw->st.socks));
-	for (unsigned i = 0; i < ST_APPS; i++) {
+	for (unsigned i = 0; i < old->apps_high; i++) {
 		const struct st_app *app = &a->old.apps[i];
 
 		if (app->id != 0 && app->listener_fd >= 0 && adopt_app(sw, a, app) == 0)

@@ -120,7 +120,7 @@ static bool hung_up(int fd)
 
 static bool any_app(const struct state *st)
 {
-	for (unsigned i = 0; i < ST_APPS; i++) {
+	for (unsigned i = 0; i < st->h->apps_high; i++) {
 		if (st->apps[i].id != 0 && st->apps[i].listener_fd >= 0 &&
 		    !hung_up(st->apps[i].listener_fd))
 			return true;

@@ -22,7 +22,7 @@
 #define ST_VERSION   1u
 #define ST_APPS	     4096u
 #define ST_LISTENERS 16384u
-#define ST_CALLS     32768u
+#define ST_CALLS     8192u
 #define ST_SOCKS     262144u
 #define ST_PIDS	     16u
 #define ST_OPTS	     4u
@@ -30,6 +30,7 @@
 struct st_header {
 	uint32_t magic, version;
 	uint32_t next_app;
+	uint32_t apps_high; /* app entries from here on were never used */
 	uint32_t pids_used;
 	uint32_t dismissed;    /* a new daemon has taken everything: the holder may go */
 	int32_t pids[ST_PIDS]; /* of the daemons so far: whose stand-ins are genuine */
