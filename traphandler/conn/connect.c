@@ -302,17 +302,19 @@ void connect_retry_full(struct switch_ctx *sw, struct listener *l)
 	}
 }
 
+static uint32_t face_mark(const struct sock *s, const struct as_endpoint *dest)
+{
+	return s->domain == AF_INET6 && as_addr_is_v4(&dest->addr) ? STANDIN_FACE6 : 0;
+}
+
 /* Gives the stand-in @fd the flags, options and face of the socket it is for. True if that one is
  * non-blocking. */
 static bool dress(const struct sock *s, int fd, const struct as_endpoint *dest)
 {
-	int flags = replace_options(s->fd, fd);
+	int flags = replace_options(s->fd, fd, O_NONBLOCK);
 	bool later = flags >= 0 && (flags & O_NONBLOCK);
-	uint32_t mark = STANDIN_PENDING;
 
-	if (s->domain == AF_INET6 && as_addr_is_v4(&dest->addr))
-		mark |= STANDIN_FACE6;
-	standin_set_mark(fd, mark);
+	standin_set_mark(fd, STANDIN_PENDING | face_mark(s, dest));
 	return later;
 }
 
@@ -349,7 +351,7 @@ static void deliver(struct trap *t, struct sock *s, const struct as_endpoint *de
 		trap_reply_errno(t, EINPROGRESS);
 	else if (trap_reply_value(t, 0) == 0)
 		/* marked before: an interrupted caller may ask again before we know of it */
-		standin_set_mark(fd, standin_mark(fd) & ~STANDIN_PENDING);
+		standin_set_mark(fd, face_mark(s, dest));
 	close(fd);
 }
 

@@ -204,7 +204,7 @@ static void listen_native(struct trap *t, struct sock *s)
 	l = listener_new(t, s);
 	r = l == NULL ? -ENOMEM : standin_listen(t->sw, l, &standin);
 	if (r == 0) {
-		replace_options(s->fd, standin);
+		replace_options(s->fd, standin, 0);
 		pthread_mutex_lock(&t->sw->lock);
 		r = listener_add(t->sw, l);
 		if (r == 0)

@@ -43,7 +43,7 @@ static void copy_opt(int from, int to, int name, const void *dflt, socklen_t siz
 		setsockopt(to, SOL_SOCKET, name, v, len);
 }
 
-int replace_options(int old, int fd)
+int replace_options(int old, int fd, int mode)
 {
 	static const int zero, one = 1;
 	static const struct linger no_linger;
@@ -74,7 +74,7 @@ int replace_options(int old, int fd)
 			}
 		}
 	}
-	if (flags >= 0)
+	if (flags >= 0 && (flags & (O_NONBLOCK | O_ASYNC)) != mode)
 		fcntl(fd, F_SETFL, flags & (O_NONBLOCK | O_ASYNC));
 	if (flags >= 0 && (flags & O_ASYNC)) {
 		struct f_owner_ex owner;

@@ -9,8 +9,8 @@
 
 #include "traphandler/conn/standin.h"
 
-/* Carries flags and options of @old over to @fd (both ours). Returns @old's F_GETFL. */
-int replace_options(int old, int fd);
+/* Carries flags and options of @old over to @fd (both ours, @fd's flags being @mode). Returns @old's F_GETFL. */
+int replace_options(int old, int fd, int mode);
 
 /* Puts @fd (ours, stays ours) at @fdno in the target, in place of @old (our copy of what is
  * there). 0, -EAGAIN (try again later), -ENOENT, -EBADF. */

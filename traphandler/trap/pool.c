@@ -8,6 +8,7 @@
 #include <appswitch/util.h>
 
 #include <assert.h>
+#include <poll.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -255,6 +256,13 @@ static bool unstick(struct worker *w, struct app *app)
 	return was;
 }
 
+static bool more_events(const struct pool *pool)
+{
+	struct pollfd p = { .fd = pool->epfd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1;
+}
+
 static void on_app_event(struct worker *w, uint32_t app_slot, uint32_t events)
 {
 	struct app *app = app_by_slot(w->sw, app_slot);
@@ -263,7 +271,10 @@ static void on_app_event(struct worker *w, uint32_t app_slot, uint32_t events)
 	if (app == NULL)
 		return;
 	if ((events & EPOLLIN) && receive(w, app, &slot)) {
-		if (trap_may_wait(w->sw->st.calls[slot].notif.data.nr))
+		/* waking another worker costs as much as half a call: only if there is work for it,
+		 * or this app has been slow to take what it is given */
+		if (trap_may_wait(w->sw->st.calls[slot].notif.data.nr) &&
+		    (app->slow > 0 || more_events(w->sw->pool)))
 			pass_lead(w);
 		pool_service(w, app, slot);
 	} else if (events & (EPOLLHUP | EPOLLERR)) {
@@ -574,6 +585,8 @@ void pool_watchdog(struct switch_ctx *sw)
 
 		if (!w->used || w->stuck)
 			continue;
+		if (addfd != 0 && now - addfd > POOL_LEAD_MAX_MS)
+			pass_lead(w);
 		if (addfd != 0 && now - addfd > POOL_ADDFD_MAX_MS)
 			pthread_kill(w->thread, SIGUSR2);
 		if (memory != 0 && now - memory > POOL_MEMORY_MAX_MS && w->app != NULL)

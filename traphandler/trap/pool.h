@@ -14,6 +14,7 @@
 #include "traphandler/trap/target.h"
 #include "traphandler/trap/trap.h"
 
+#define POOL_LEAD_MAX_MS   5
 #define POOL_ADDFD_MAX_MS  100
 #define POOL_MEMORY_MAX_MS 100
 
