@@ -224,10 +224,12 @@ static void on_tick(uv_timer_t *t)
 			listen_sweep(&d->sw);
 			view_recount(&d->sw);
 		}
-		if (waitpid(d->holder, &status, WNOHANG) == d->holder)
+		if (d->holder > 0 && waitpid(d->holder, &status, WNOHANG) == d->holder) {
+			d->holder = 0; /* the number may be somebody else's soon */
 			log_error(
 				"the holder process ended; a restart of this daemon would now "
 				"end the apps' network: restart them when convenient");
+		}
 		maybe_end_embedded(d);
 	}
 }
@@ -320,9 +322,9 @@ static int set_up(struct daemon *d, struct adoption *a, bool *ret_adopting)
 		return say(h->lock_path, r);
 
 	r = holder_find(h->holder_path, a);
+	*ret_adopting = r != 0; /* also one that gives no answer has apps to keep */
 	if (r < 0)
 		return say("the holder of an earlier daemon", r);
-	*ret_adopting = r > 0;
 	if (geteuid() != 0) {
 		r = privns_enter_user(*ret_adopting ? a->userns_fd : -1, &h->userns_fd);
 		if (r < 0)
@@ -332,7 +334,7 @@ static int set_up(struct daemon *d, struct adoption *a, bool *ret_adopting)
 	if (sw->svc == NULL)
 		return say("start", -ENOMEM);
 	if (*ret_adopting) {
-		r = adopt_state(sw, a);
+		r = adopt_header(sw, a);
 		if (r < 0)
 			return say("taking over from the holder", r);
 	} else {
@@ -343,13 +345,18 @@ static int set_up(struct daemon *d, struct adoption *a, bool *ret_adopting)
 		if (r < 0)
 			return say("a private network namespace (see appswitch doctor)", r);
 	}
+	r = privns_furnish(sw);
+	if (r < 0)
+		return say("the private network namespace", r);
+	if (*ret_adopting) {
+		r = adopt_state(sw, a);
+		if (r < 0)
+			return say("taking over from the holder", r);
+	}
 	h->pids[h->pids_used++ % ST_PIDS] = getpid();
 	sw->socks = sockrec_new(&sw->st);
 	if (sw->socks == NULL)
 		return say("start", -ENOMEM);
-	r = privns_furnish(sw);
-	if (r < 0)
-		return say("the private network namespace", r);
 	r = listen_path(h->ctl_path, &h->ctl_sock_fd);
 	if (r < 0)
 		return say(h->ctl_path, r);
@@ -421,7 +428,7 @@ int daemon_run(const struct daemon_config *cfg)
 		kill(d->holder, SIGKILL);
 		waitpid(d->holder, NULL, 0);
 	}
-	if (d->sw.st.h != NULL)
+	if (d->sw.st.h != NULL && d->sw.st.h->lock_fd >= 0)
 		unlink_all(d->sw.st.h, stays || (adopting && r < 0));
 	return r;
 }

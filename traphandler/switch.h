@@ -61,6 +61,8 @@ struct listener {
 	bool v6only;
 	int32_t pid, fdno; /* who called listen(), and on which number */
 	uint32_t serial;
+	uint32_t inode;		     /* of the stand-in; 0: not known yet */
+	uint8_t missed;		     /* sweeps that did not see it */
 	pthread_mutex_t accept_lock; /* look, then take: one at a time */
 	/* options that accepted sockets inherit, read now and then from the stand-in */
 	_Atomic uint64_t inherit_at_ms;
@@ -107,7 +109,7 @@ struct switch_ctx {
 	} * networks;
 	unsigned n_networks;
 	uint32_t listener_serial;
-	_Atomic uint64_t lb_seq;
+	uint32_t lb_seq[4096]; /* choices so far, by hash of the service */
 
 	struct pool *pool;
 	struct sockrec *socks;

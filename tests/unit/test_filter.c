@@ -423,8 +423,8 @@ static void supervise(int listener, int talk, int *got, size_t size)
 static void test_in_force_calls_trap_fail_or_pass_as_stated(void **state)
 {
 	_cleanup_close_ int listener = -1, pidfd = -1, talk = -1;
-	struct child_report rep;
-	int got[ARRAY_SIZE(live)], sv[2], status;
+	struct child_report rep = { 0 };
+	int got[ARRAY_SIZE(live)] = { 0 }, sv[2], status;
 	pid_t pid;
 
 	(void)state;

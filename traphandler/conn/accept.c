@@ -341,10 +341,10 @@ static void hand_over(struct trap *t, struct listener *l)
 		standin_set_mark(fd, 0);
 		requeue(t, l, fd);
 		t->call->fd = -1;
-		if (at == -EMFILE)
-			trap_reply_errno(t, EMFILE);
-		else
+		if (at == -ENOENT || at == -EAGAIN)
 			trap_drop(t);
+		else
+			trap_reply_errno(t, -at);
 		return;
 	}
 	t->call->at = at;
@@ -568,7 +568,7 @@ void accept_app_gone(struct switch_ctx *sw, struct app *app)
 
 		app->def_head = (app->def_head + 1) % app->def_cap;
 		app->def_n--;
-		pool_free_slot(sw, slot);
+		pool_abandon_slot(sw, slot);
 	}
 }
 

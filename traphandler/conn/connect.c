@@ -241,7 +241,14 @@ static void refuse_non_blocking(struct trap *t, const struct sock *s,
 	struct sockaddr_storage ss;
 	socklen_t len = as_endpoint_to_sockaddr(&closed, s->domain, &ss);
 
-	if (connect(s->fd, (struct sockaddr *)&ss, len) < 0 && errno == EINPROGRESS) {
+	int r;
+
+	/* the app may make the file blocking in this very moment, and its loopback may drop all:
+	 * then the watchdog interrupts */
+	t->w->addfd_since_ms = now_ms();
+	r = connect(s->fd, (struct sockaddr *)&ss, len) < 0 ? errno : 0;
+	t->w->addfd_since_ms = 0;
+	if (r == EINPROGRESS || r == EINTR) {
 		sockrec_mark_refused(t->sw->socks, sock_cookie(s->fd));
 		trap_reply_errno(t, EINPROGRESS);
 	} else {

@@ -348,8 +348,13 @@ static int cmp_u64(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+struct anchor {
+	uint64_t anchor;
+	uint32_t inode;
+};
+
 struct anchors {
-	uint64_t *v;
+	struct anchor *v;
 	size_t n, cap;
 	bool failed;
 };
@@ -362,7 +367,7 @@ static void on_listening(void *arg, const struct diag_sock *d)
 		return;
 	if (a->n == a->cap) {
 		size_t cap = a->cap ? a->cap * 2 : 64;
-		uint64_t *v = realloc(a->v, cap * sizeof(*v));
+		struct anchor *v = realloc(a->v, cap * sizeof(*v));
 
 		if (v == NULL) {
 			a->failed = true;
@@ -371,7 +376,7 @@ static void on_listening(void *arg, const struct diag_sock *d)
 		a->v = v;
 		a->cap = cap;
 	}
-	a->v[a->n++] = d->name.anchor;
+	a->v[a->n++] = (struct anchor){ d->name.anchor, d->inode };
 }
 
 void listen_sweep(struct switch_ctx *sw)
@@ -403,10 +408,20 @@ void listen_sweep(struct switch_ctx *sw)
 	for (unsigned i = 0; i < ST_LISTENERS; i++) {
 		struct listener *l = sw->listeners[i];
 
+		const struct anchor *seen = NULL;
+
 		/* one made after the dump is not in it */
-		if (l != NULL && l->serial <= serial &&
-		    (a.n == 0 || bsearch(&l->anchor, a.v, a.n, sizeof(*a.v), cmp_u64) == NULL))
+		if (l == NULL || l->serial > serial)
+			continue;
+		if (a.n > 0)
+			seen = bsearch(&l->anchor, a.v, a.n, sizeof(*a.v), cmp_u64);
+		if (seen != NULL) {
+			l->inode = seen->inode;
+			l->missed = 0;
+		} else if (l->inode != 0 ? !diag_exists(sw->diag_fd, l->inode)
+					 : ++l->missed > 1) {
 			listener_end(sw, l);
+		}
 	}
 	pthread_mutex_unlock(&sw->lock);
 	free(a.v);

@@ -33,7 +33,8 @@
 #define SO_NETNS_COOKIE 71
 #endif
 
-#define OPT_MAX 1024
+#define OPT_MAX	   1024
+#define NATIVE_MAX 16 /* what is noted of a native socket: an int, a name */
 
 static pthread_mutex_t scratch_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -161,7 +162,7 @@ static int anchor_of(struct trap *t, const struct sock *s)
 
 	pthread_mutex_lock(&t->sw->lock);
 	l = listener_find(t->sw, s->own.anchor);
-	if (l != NULL && l->anchor_fd >= 0)
+	if (l != NULL && l->app == t->app && l->anchor_fd >= 0)
 		fd = dup(l->anchor_fd);
 	pthread_mutex_unlock(&t->sw->lock);
 	return fd;
@@ -353,6 +354,13 @@ static int set(struct trap *t, const struct sock *s, int level, int name)
 static void set_native(struct trap *t, const struct sock *s, int level, int name)
 {
 	int v;
+
+	/* not for a call of ours: the kernel judges by the app's own rights and memory */
+	if (of_namespace(level, name) || holds_pointer(level, name) ||
+	    needs_right(level, name) || trap_int(t, 4) > NATIVE_MAX) {
+		trap_reply_continue(t);
+		return;
+	}
 
 	if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY &&
 	    trap_read(t, t->args[3], &v, sizeof(v)) == 0)

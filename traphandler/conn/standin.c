@@ -51,11 +51,17 @@ void standin_set_mark(int fd, uint32_t mark)
 	setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark));
 }
 
-static void classify_unix(const struct sockaddr_storage *ss, socklen_t len, int fd,
-			  struct sock *ret)
+static void classify_unix(const struct switch_ctx *sw, const struct sockaddr_storage *ss,
+			  socklen_t len, int fd, struct sock *ret)
 {
 	struct sockaddr_un un;
 	socklen_t peer_len = sizeof(un);
+	struct standin_name name;
+
+	/* anybody may give a socket of his own such a name, but not in our namespace */
+	if (name_decode((const struct sockaddr_un *)ss, len, &name) == NAME_NONE ||
+	    get_u64(fd, SO_NETNS_COOKIE) != sw->pns_cookie)
+		return;
 
 	switch (name_decode((const struct sockaddr_un *)ss, len, &ret->own)) {
 	case NAME_CLIENT:
@@ -85,7 +91,7 @@ void sock_classify(const struct app *app, const struct switch_ctx *sw, int fd, s
 	if (getsockname(fd, (struct sockaddr *)&ss, &len) < 0)
 		return;
 	if (ss.ss_family == AF_UNIX) {
-		classify_unix(&ss, len, fd, ret);
+		classify_unix(sw, &ss, len, fd, ret);
 		return;
 	}
 	if ((ss.ss_family != AF_INET && ss.ss_family != AF_INET6) ||

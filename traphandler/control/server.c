@@ -36,7 +36,11 @@ struct client {
 	bool outside; /* its socket was made in the namespace we serve, not inside an app */
 	bool closing;
 	struct app *app; /* registered, not yet attached */
+	json_t *rows;	 /* being sent, from .at on */
+	size_t at;
 };
+
+static void on_readable(uv_poll_t *poll, int status, int events);
 
 struct server {
 	struct switch_ctx *sw;
@@ -65,6 +69,7 @@ static void on_client_closed(uv_handle_t *h)
 		p = &(*p)->next;
 	*p = c->next;
 	s->n_clients--;
+	json_decref(c->rows);
 	close(c->fd);
 	cleanup_close(&c->pidfd);
 	free(c);
@@ -250,6 +255,8 @@ static void do_attach(struct client *c, const json_t *req)
 	app_publish(sw, app);
 	pthread_mutex_unlock(&sw->lock);
 	c->app = NULL;
+	log_info("app %u: pid %d: %s", app->id, app->pid, app->command);
+	/* from here on it may end, and be freed, at any moment */
 	r = pool_add_app(sw, app);
 	if (r < 0) {
 		pthread_mutex_lock(&sw->lock);
@@ -260,55 +267,60 @@ static void do_attach(struct client *c, const json_t *req)
 		refuse(c, err);
 		return;
 	}
-	log_info("app %u: pid %d: %s", app->id, app->pid, app->command);
 	send_json(c, json_pack("{s:b}", "ok", 1), -1);
+}
+
+/* As much as the client's socket takes; the rest when it has read. The next request is not
+ * looked at before. */
+static void send_rows(struct client *c)
+{
+	size_t n = json_array_size(c->rows);
+
+	while (c->rows != NULL && !c->closing) {
+		size_t end = c->at + ROWS_PER_PART < n ? c->at + ROWS_PER_PART : n;
+		json_t *part = json_array(), *msg;
+		_cleanup_free_ char *text = NULL;
+		int r;
+
+		for (size_t i = c->at; i < end; i++)
+			json_array_append(part, json_array_get(c->rows, i));
+		msg = json_pack("{s:b,s:o}", "ok", 1, "rows", part);
+		if (end < n)
+			json_object_set_new(msg, "more", json_true());
+		text = json_dumps(msg, JSON_COMPACT);
+		json_decref(msg);
+		r = text == NULL ? -ENOMEM : 0;
+		if (r == 0 && send(c->fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+			r = -errno;
+		if (r == -EAGAIN || r == -ENOBUFS) {
+			uv_poll_start(&c->poll, UV_WRITABLE | UV_DISCONNECT, on_readable);
+			return;
+		}
+		if (r < 0)
+			client_close(c);
+		c->at = end;
+		if (end == n) {
+			json_decref(c->rows);
+			c->rows = NULL;
+		}
+	}
+	if (!c->closing)
+		uv_poll_start(&c->poll, UV_READABLE | UV_DISCONNECT, on_readable);
 }
 
 static void do_get(struct client *c, const json_t *req)
 {
 	const char *what = json_string_value(json_object_get(req, "what"));
 	json_t *rows = what != NULL ? view_rows(c->server->sw, what) : NULL;
-	size_t n = json_array_size(rows), at = 0;
 
 	if (rows == NULL || json_object_size(req) != 2) {
 		json_decref(rows);
 		refuse(c, "get wants \"what\": services, apps, connections or nodes");
 		return;
 	}
-	/* blocking sends with a limit: a reader that stops reading loses its answer */
-	do {
-		json_t *part = json_array();
-		bool more;
-
-		for (size_t i = 0; i < ROWS_PER_PART && at < n; i++, at++)
-			json_array_append(part, json_array_get(rows, at));
-		more = at < n;
-		for (int tries = 0; tries < 200; tries++) {
-			_cleanup_free_ char *text = NULL;
-			json_t *msg =
-				json_pack("{s:b,s:O,s:b}", "ok", 1, "rows", part, "more", more);
-
-			if (!more)
-				json_object_del(msg, "more");
-			text = json_dumps(msg, JSON_COMPACT);
-			json_decref(msg);
-			if (text != NULL &&
-			    send(c->fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
-				break;
-			if (text == NULL || (errno != EAGAIN && errno != ENOBUFS) ||
-			    tries == 199) {
-				client_close(c);
-				at = n;
-				more = false;
-				break;
-			}
-			usleep(5000);
-		}
-		json_decref(part);
-		if (!more)
-			break;
-	} while (!c->closing);
-	json_decref(rows);
+	c->rows = rows;
+	c->at = 0;
+	send_rows(c);
 }
 
 static void handle(struct client *c, const char *msg, size_t len)
@@ -341,9 +353,12 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 	struct server *s = c->server;
 	ssize_t n;
 
-	(void)events;
-	if (status < 0) {
+	if (status < 0 || (c->rows != NULL && (events & UV_DISCONNECT))) {
 		client_close(c);
+		return;
+	}
+	if (c->rows != NULL) {
+		send_rows(c);
 		return;
 	}
 	n = recv(c->fd, s->buf, sizeof(s->buf), MSG_DONTWAIT | MSG_TRUNC);

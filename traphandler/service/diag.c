@@ -87,3 +87,35 @@ int diag_dump(int fd, bool listening_only, void (*fn)(void *arg, const struct di
 		}
 	}
 }
+
+bool diag_exists(int fd, uint32_t inode)
+{
+	struct {
+		struct nlmsghdr nh;
+		struct unix_diag_req req;
+	} msg = {
+		.nh = {
+			.nlmsg_len = sizeof(msg),
+			.nlmsg_type = SOCK_DIAG_BY_FAMILY,
+			.nlmsg_flags = NLM_F_REQUEST,
+		},
+		.req = {
+			.sdiag_family = AF_UNIX,
+			.udiag_states = ~0u,
+			.udiag_ino = inode,
+			.udiag_cookie = { ~0u, ~0u },
+		},
+	};
+	char buf[4096];
+	ssize_t n;
+	const struct nlmsghdr *nh = (void *)buf;
+
+	if (send(fd, &msg, sizeof(msg), 0) < 0)
+		return true;
+	do {
+		n = recv(fd, buf, sizeof(buf), 0);
+	} while (n < 0 && errno == EINTR);
+	if (n < (ssize_t)sizeof(*nh) || nh->nlmsg_type != NLMSG_ERROR)
+		return true;
+	return ((const struct nlmsgerr *)NLMSG_DATA(nh))->error != -ENOENT;
+}

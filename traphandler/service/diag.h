@@ -23,4 +23,8 @@ int diag_open(void);
 int diag_dump(int fd, bool listening_only, void (*fn)(void *arg, const struct diag_sock *d),
 	      void *arg);
 
+/* Is the socket with this inode number still there? Exact; a dump may miss one while another of
+ * its hash bucket is closed. True if that cannot be told. */
+bool diag_exists(int fd, uint32_t inode);
+
 #endif

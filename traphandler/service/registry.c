@@ -463,14 +463,17 @@ void listener_end(struct switch_ctx *sw, struct listener *l)
 /* Not lower than the instances that another app's key may show: a private listener (of an app
  * without an address of its own) is there for its own app only. */
 static unsigned collect(struct switch_ctx *sw, const struct app *client,
-			const struct svc_key *key, bool own, struct listener **ret, unsigned n,
-			unsigned max)
+			const struct svc_key *key, bool own, uint64_t start,
+			struct listener **ret, unsigned n, unsigned max)
 {
 	size_t count;
 	const uint32_t *ids = svc_table_get(sw->svc, key, &count);
 
+	/* more than are tried: another part each time, or no one would come to the others */
+	if (count <= max)
+		start = 0;
 	for (size_t i = 0; i < count && n < max; i++) {
-		struct listener *l = sw->listeners[ids[i]];
+		struct listener *l = sw->listeners[ids[(start + i) % count]];
 		bool shared = as_addr_is_v4(&key->vip) ? l->app->own4 : l->app->own6;
 
 		if (l->app == client || shared || own)
@@ -500,15 +503,13 @@ static uint64_t addr_hash(const struct as_addr *a)
 	return h;
 }
 
-static void order(struct switch_ctx *sw, const struct app *client, const struct as_addr *src,
-		  struct listener **ls, unsigned n)
+static void order(const struct as_addr *src, uint64_t seq, struct listener **ls, unsigned n)
 {
 	struct lb_instance inst[64];
 	struct listener *copy[64];
-	struct lb_input in = { .seq = atomic_fetch_add(&sw->lb_seq, 1) };
+	struct lb_input in = { .seq = seq };
 	uint16_t idx[64];
 
-	(void)client;
 	if (n < 2)
 		return;
 	for (unsigned i = 0; i < n; i++) {
@@ -536,20 +537,26 @@ int service_lookup(struct switch_ctx *sw, struct app *client, const struct as_en
 		.addr = dest->addr,
 		.port = dest->port,
 	};
+	uint64_t h =
+		addr_hash(&key.vip) ^ (uint64_t)key.port * 0x9e3779b97f4a7c15u ^ key.network;
+	uint32_t *seq = &sw->lb_seq[(h ^ h >> 32) % ARRAY_SIZE(sw->lb_seq)];
+	uint64_t start = addr_hash(mine); /* a source keeps its part */
 	unsigned n;
 
 	if (max > 64)
 		max = 64;
 	*ret_vip = key.vip;
-	n = collect(sw, client, &key, loopback, ret, 0, max);
+	if (client->lb != LB_SOURCE_HASH)
+		start = *seq;
+	n = collect(sw, client, &key, loopback, start, ret, 0, max);
 	if (loopback) {
 		/* a port of 0.0.0.0 is reached at every loopback address; one bound to the VIP
 		 * alone is too, but only where nobody else has the port */
 		key.addr = as_addr_any(v4 ? AF_INET : AF_INET6);
-		n = collect(sw, client, &key, true, ret, n, max);
+		n = collect(sw, client, &key, true, start, ret, n, max);
 		if (n == 0) {
 			key.addr = *mine;
-			n = collect(sw, client, &key, true, ret, n, max);
+			n = collect(sw, client, &key, true, start, ret, n, max);
 		}
 	}
 	if (n == 0) {
@@ -557,7 +564,7 @@ int service_lookup(struct switch_ctx *sw, struct app *client, const struct as_en
 			return -ECONNREFUSED;
 		return -ENETUNREACH;
 	}
-	order(sw, client, mine, ret, n);
+	order(mine, (*seq)++, ret, n);
 	for (unsigned i = 0; i < n; i++)
 		listener_ref(ret[i]);
 	return (int)n;

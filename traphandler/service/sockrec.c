@@ -18,6 +18,7 @@ struct sockrec {
 	uint32_t *free_list;
 	size_t n_free, cap_free;
 	_Atomic size_t n_opts;
+	size_t n_native; /* option records of sockets that no dump shows; by the last sweep, plus new */
 };
 
 uint32_t sockrec_now(void)
@@ -151,8 +152,10 @@ static struct st_sock *add(struct sockrec *s, uint64_t cookie, int kind)
 	r->since = sockrec_now();
 	__atomic_store_n(&r->cookie, cookie, __ATOMIC_RELEASE);
 	index_put(s, cookie, slot);
-	if (kind != ST_SOCK_CONN)
+	if (kind != ST_SOCK_CONN) {
 		s->n_opts++;
+		s->n_native++;
+	}
 	return r;
 }
 
@@ -250,7 +253,7 @@ int sockrec_set_opt(struct sockrec *s, uint64_t cookie, bool standin, int level,
 	if (o == NULL) {
 		while ((r = find(s, cookie, ST_SOCK_OPTS, &at)) != NULL && r->n == ST_OPTS)
 			;
-		if (r == NULL)
+		if (r == NULL && (standin || s->n_native < ST_SOCKS / 2))
 			r = add(s, cookie, ST_SOCK_OPTS);
 		if (r != NULL) {
 			r->app = standin;
@@ -367,17 +370,27 @@ static int cmp_u64(const void *a, const void *b)
 
 void sockrec_sweep(struct sockrec *s, const uint64_t *live, size_t n, uint32_t before_s)
 {
+	/* whether such a socket is still open cannot be seen; connect() mostly follows at once */
+	uint32_t keep = s->n_native < ST_SOCKS / 16  ? 3600
+			: s->n_native < ST_SOCKS / 4 ? 60
+						     : 5;
+	size_t n_native = 0;
+
 	pthread_mutex_lock(&s->lock);
 	for (uint32_t i = 0; i < s->st->h->socks_high; i++) {
 		struct st_sock *r = &s->st->socks[i];
 
 		if (r->cookie == 0 || r->since >= before_s)
 			continue;
-		if (r->kind != ST_SOCK_CONN && r->app == 0 && before_s - r->since < 3600)
-			continue;
+		if (r->kind != ST_SOCK_CONN && r->app == 0) {
+			n_native++;
+			if (before_s - r->since < keep)
+				continue;
+		}
 		if (n == 0 || bsearch(&r->cookie, live, n, sizeof(*live), cmp_u64) == NULL)
 			drop(s, r);
 	}
+	s->n_native = n_native;
 	pthread_mutex_unlock(&s->lock);
 }
 

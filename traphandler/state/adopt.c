@@ -178,11 +178,10 @@ static void adopt_orphans(struct switch_ctx *sw, const struct adoption *a)
 	closedir(dir);
 }
 
-int adopt_state(struct switch_ctx *sw, const struct adoption *a)
+int adopt_header(struct switch_ctx *sw, const struct adoption *a)
 {
 	struct st_header *h = sw->st.h;
 	const struct st_header *old = a->old.h;
-	unsigned n = 0;
 
 	h->next_app = old->next_app;
 	h->pids_used = old->pids_used;
@@ -191,6 +190,17 @@ int adopt_state(struct switch_ctx *sw, const struct adoption *a)
 	h->holder_sock_fd = holder_take(a, old->holder_sock_fd);
 	if (h->pns_fd < 0 || h->holder_sock_fd < 0)
 		return h->pns_fd < 0 ? h->pns_fd : h->holder_sock_fd;
+	return 0;
+}
+
+int adopt_state(struct switch_ctx *sw, const struct adoption *a)
+{
+	struct st_header *h = sw->st.h;
+	const struct st_header *old = a->old.h;
+	unsigned n = 0;
+
+	if (old->socks_high > ST_SOCKS)
+		return -EPROTO;
 	h->socks_high = old->socks_high;
 	memcpy(sw->st.socks, a->old.socks, old->socks_high * sizeof(*sw->st.socks));
 	for (unsigned i = 0; i < old->apps_high; i++) {

@@ -28,7 +28,7 @@ static bool is_control(const struct state *st, int fd)
 
 	if (fd == st->h->holder_sock_fd || getsockname(fd, (struct sockaddr *)&un, &len) < 0)
 		return false;
-	return un.sun_family == AF_UNIX && len > sizeof(sa_family_t) && un.sun_path[0] == '/';
+	return un.sun_family == AF_UNIX && len > sizeof(sa_family_t) && un.sun_path[0] != '\0';
 }
 
 static void let_go(const struct state *st)
@@ -98,10 +98,12 @@ static bool may_adopt(int conn, const struct state *st)
 static void serve(const struct state *st)
 {
 	int conn = accept4(st->h->holder_sock_fd, NULL, NULL, SOCK_CLOEXEC);
+	struct timeval limit = { .tv_sec = 60 };
 	char done;
 
 	if (conn < 0)
 		return;
+	setsockopt(conn, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	if (may_adopt(conn, st) && send_state(conn, st) == 0) {
 		while (read(conn, &done, 1) < 0 && errno == EINTR)
 			;
@@ -189,6 +191,8 @@ static int ask(const char *path, struct adoption *ret)
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 	struct timeval limit = { .tv_sec = 5 };
 	_cleanup_close_ int conn = -1;
+	struct ucred cred;
+	socklen_t cred_len = sizeof(cred);
 	struct cmsghdr *c;
 	int fds[2] = { -1, -1 }, r;
 	ssize_t n;
@@ -201,6 +205,10 @@ static int ask(const char *path, struct adoption *ret)
 		return -errno;
 	if (connect(conn, (struct sockaddr *)&sa, sizeof(sa)) < 0)
 		return errno == ENOENT || errno == ECONNREFUSED ? 0 : -errno;
+	/* anybody may have made a socket there; a state is believed */
+	if (getsockopt(conn, SOL_SOCKET, SO_PEERCRED, &cred, &cred_len) < 0 ||
+	    (cred.uid != geteuid() && cred.uid != 0))
+		return -EPERM;
 	setsockopt(conn, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	msg.msg_control = control.buf;
 	msg.msg_controllen = sizeof(control.buf);

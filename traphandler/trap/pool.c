@@ -308,7 +308,7 @@ static void on_wake(struct worker *w)
 		if (app != NULL)
 			app_ref(app);
 		else
-			pool_free_slot(sw, slot);
+			pool_abandon_slot(sw, slot);
 		pthread_mutex_unlock(&sw->lock);
 		if (app == NULL)
 			continue;
@@ -542,6 +542,14 @@ void pool_free_slot(struct switch_ctx *sw, uint32_t slot)
 	assert(sw->pool->n_free < ST_CALLS);
 	__atomic_store_n(&sw->st.calls[slot].notif.id, 0, __ATOMIC_RELEASE);
 	sw->pool->free_calls[sw->pool->n_free++] = slot;
+}
+
+void pool_abandon_slot(struct switch_ctx *sw, uint32_t slot)
+{
+	/* no fd was left open for a call that is over: its peer would wait for ever */
+	cleanup_close(&sw->st.calls[slot].fd);
+	sw->st.calls[slot].fd = -1;
+	pool_free_slot(sw, slot);
 }
 
 int pool_watch(struct switch_ctx *sw, int fd, uint32_t listener_slot, bool again)

@@ -50,6 +50,9 @@ void pool_resume_later(struct switch_ctx *sw, uint32_t slot);
 /* Gives the slot of a call that is over back; sw->lock is held. */
 void pool_free_slot(struct switch_ctx *sw, uint32_t slot);
 
+/* The same for one that nobody will go on with: closes the fd it names. */
+void pool_abandon_slot(struct switch_ctx *sw, uint32_t slot);
+
 /* Services the call in @slot, then those of the same app that had to wait for it. The caller
  * holds a reference to @app. */
 void pool_service(struct worker *w, struct app *app, uint32_t slot);
