@@ -7,6 +7,7 @@
 #ifndef TRAPHANDLER_SWITCH_H
 #define TRAPHANDLER_SWITCH_H
 
+#include "traphandler/conn/inherit.h"
 #include "traphandler/conn/names.h"
 #include "traphandler/service/lb.h"
 #include "traphandler/service/svc.h"
@@ -64,14 +65,7 @@ struct listener {
 	uint32_t inode;		     /* of the stand-in; 0: not known yet */
 	uint8_t missed;		     /* sweeps that did not see it */
 	pthread_mutex_t accept_lock; /* look, then take: one at a time */
-	/* options that accepted sockets inherit, read now and then from the stand-in */
-	_Atomic uint64_t inherit_at_ms;
-	uint32_t inherit_set;
-	struct timeval rcvtimeo, sndtimeo;
-	struct {
-		int onoff, seconds;
-	} linger;
-	int keepalive, priority, sndbuf, rcvbuf, ints[3];
+	struct inherit inherit;	     /* options of its accepted sockets */
 	/* under lock */
 	unsigned refs;
 	bool gone;

@@ -108,7 +108,7 @@ static uint32_t interpret(const struct program *p, const struct seccomp_data *da
 	return 0;
 }
 
-/* --- the model: design §4 in numbers of the kernel's ABI --- */
+/* --- the model: the filter in numbers of the kernel's ABI --- */
 
 static bool listed(uint32_t value, const uint32_t *list, size_t n)
 {

@@ -32,8 +32,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#define INHERIT_MAX_AGE_MS 50
-
 struct parked {
 	struct parked *next;
 	uint32_t slot;
@@ -193,92 +191,6 @@ static int take_connection(struct switch_ctx *sw, struct listener *l, int listen
 	}
 }
 
-static const struct {
-	int name, dflt;
-} inherited_ints[3] = { { SO_REUSEADDR, 0 }, { SO_OOBINLINE, 0 }, { SO_RCVLOWAT, 1 } };
-
-/* TCP's accepted sockets inherit the listener's options; AF_UNIX's do not. Read at most every
- * INHERIT_MAX_AGE_MS, applied where they differ from the default. */
-static void inherit_options(struct listener *l, int listening, int fd)
-{
-	uint64_t now = now_ms();
-
-	if (now - l->inherit_at_ms > INHERIT_MAX_AGE_MS) {
-		socklen_t len;
-		uint32_t set = 0;
-		int locks = 0;
-
-		len = sizeof(l->keepalive);
-		if (getsockopt(listening, SOL_SOCKET, SO_KEEPALIVE, &l->keepalive, &len) == 0 &&
-		    l->keepalive)
-			set |= 1;
-		len = sizeof(l->linger);
-		if (getsockopt(listening, SOL_SOCKET, SO_LINGER, &l->linger, &len) == 0 &&
-		    l->linger.onoff)
-			set |= 2;
-		len = sizeof(l->rcvtimeo);
-		if (getsockopt(listening, SOL_SOCKET, SO_RCVTIMEO, &l->rcvtimeo, &len) == 0 &&
-		    (l->rcvtimeo.tv_sec || l->rcvtimeo.tv_usec))
-			set |= 4;
-		len = sizeof(l->sndtimeo);
-		if (getsockopt(listening, SOL_SOCKET, SO_SNDTIMEO, &l->sndtimeo, &len) == 0 &&
-		    (l->sndtimeo.tv_sec || l->sndtimeo.tv_usec))
-			set |= 8;
-		len = sizeof(l->priority);
-		if (getsockopt(listening, SOL_SOCKET, SO_PRIORITY, &l->priority, &len) == 0 &&
-		    l->priority)
-			set |= 16;
-		for (unsigned i = 0; i < ARRAY_SIZE(inherited_ints); i++) {
-			len = sizeof(int);
-			if (getsockopt(listening, SOL_SOCKET, inherited_ints[i].name,
-				       &l->ints[i], &len) == 0 &&
-			    l->ints[i] != inherited_ints[i].dflt)
-				set |= 128u << i;
-		}
-		len = sizeof(locks);
-		if (getsockopt(listening, SOL_SOCKET, SO_BUF_LOCK, &locks, &len) == 0 &&
-		    locks) {
-			len = sizeof(l->sndbuf);
-			if ((locks & 1) &&
-			    getsockopt(listening, SOL_SOCKET, SO_SNDBUF, &l->sndbuf, &len) == 0)
-				set |= 32;
-			len = sizeof(l->rcvbuf);
-			if ((locks & 2) &&
-			    getsockopt(listening, SOL_SOCKET, SO_RCVBUF, &l->rcvbuf, &len) == 0)
-				set |= 64;
-		}
-		l->inherit_set = set;
-		l->inherit_at_ms = now;
-	}
-	if (l->inherit_set == 0)
-		return;
-	for (unsigned i = 0; i < ARRAY_SIZE(inherited_ints); i++) {
-		if (l->inherit_set & (128u << i))
-			setsockopt(fd, SOL_SOCKET, inherited_ints[i].name, &l->ints[i],
-				   sizeof(int));
-	}
-	if (l->inherit_set & 1)
-		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &l->keepalive, sizeof(l->keepalive));
-	if (l->inherit_set & 2)
-		setsockopt(fd, SOL_SOCKET, SO_LINGER, &l->linger, sizeof(l->linger));
-	if (l->inherit_set & 4)
-		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &l->rcvtimeo, sizeof(l->rcvtimeo));
-	if (l->inherit_set & 8)
-		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &l->sndtimeo, sizeof(l->sndtimeo));
-	if (l->inherit_set & 16)
-		setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &l->priority, sizeof(l->priority));
-	if (l->inherit_set & 32) {
-		int half = l->sndbuf / 2;
-
-		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &half, sizeof(half));
-	}
-	if (l->inherit_set & 64) {
-		int half = l->rcvbuf / 2;
-
-		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &half, sizeof(half));
-	}
-}
-
 /* ---- handing over ---- */
 
 /* The number at which the target has the socket @fd, or -1. Only after a restart. */
@@ -373,7 +285,7 @@ static void tell_and_hand_over(struct trap *t, struct listener *l, int listening
 		return;
 	}
 	standin_tune(t->sw, fd, true);
-	inherit_options(l, listening, fd);
+	inherit_apply(&l->inherit, listening, fd);
 	hand_over(t, l);
 }
 

@@ -128,6 +128,7 @@ static struct listener *listener_new(struct trap *t, const struct sock *s)
 	if (s->domain == AF_INET6)
 		getsockopt(s->fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &len);
 	pthread_mutex_init(&l->accept_lock, NULL);
+	inherit_init(&l->inherit);
 	l->app = t->app;
 	l->anchor = sock_cookie(s->fd);
 	l->anchor_fd = s->fd;

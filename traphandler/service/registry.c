@@ -431,6 +431,7 @@ void listener_unref(struct switch_ctx *sw, struct listener *l)
 	if (l->anchor_fd >= 0)
 		close(l->anchor_fd);
 	pthread_mutex_destroy(&l->accept_lock);
+	inherit_done(&l->inherit);
 	free(l);
 	app_unref(sw, app);
 }

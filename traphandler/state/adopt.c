@@ -52,6 +52,7 @@ static int adopt_listener(struct switch_ctx *sw, const struct adoption *a,
 	if (l == NULL)
 		return -ENOMEM;
 	pthread_mutex_init(&l->accept_lock, NULL);
+	inherit_init(&l->inherit);
 	l->app = app_find(sw, old->app);
 	l->anchor = old->anchor;
 	l->anchor_fd = holder_take(a, old->anchor_fd);

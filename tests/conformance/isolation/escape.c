@@ -3,7 +3,7 @@
  * Prints one line per attack, "escape/NAME: VERDICT":
  *   refused ERRNO   the attempt itself failed
  *   inside          it worked and led nowhere but into the app's own namespace
- *   skipped WHY     cannot be tried here (or, as root, is no boundary: design 2.2)
+ *   skipped WHY     cannot be tried here (or, as root, is no boundary)
  *   ESCAPED WHAT    it led out
  * isolation.sh runs it beside a canary on the host: a TCP listener on 127.0.0.1:$CANARY_PORT and an
  * abstract UNIX one named $CANARY_NAME that send "C" to whoever comes. Run natively beside the
