@@ -390,13 +390,13 @@ static int start_workers(struct daemon *d, struct adoption *a, bool adopting)
 
 int daemon_run(const struct daemon_config *cfg)
 {
-	struct daemon *d = calloc(1, sizeof(*d));
+	/* as long-lived as the process, which has one of it: what hangs on it needs no freeing */
+	static struct daemon instance;
+	struct daemon *d = &instance;
 	struct adoption a = { .conn = -1, .pidfd = -1, .userns_fd = -1 };
 	bool adopting = false, stays;
 	int r;
 
-	if (d == NULL)
-		return -ENOMEM;
 	d->cfg = cfg;
 	d->started_ms = d->swept_ms = now_ms();
 	pthread_mutex_init(&d->sw.lock, NULL);
