@@ -39,7 +39,6 @@ struct app {
 	bool own4, own6; /* chosen by the user: a service address; else only an identity */
 
 	atomic_bool has_epoll;
-	atomic_uint slow; /* calls to come that are given to a worker which does not lead */
 	/* under lock */
 	struct app *next;
 	unsigned refs;

@@ -12,10 +12,6 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-/* An app that took so long to take an fd is likely to do so again. */
-#define ADDFD_SLOW_MS	 2
-#define ADDFD_SLOW_CALLS 256
-
 static void slot_done(struct trap *t)
 {
 	pthread_mutex_lock(&t->sw->lock);
@@ -214,10 +210,9 @@ int trap_addfd(struct trap *t, int fd, int at, bool cloexec)
 		.flags = at >= 0 ? SECCOMP_ADDFD_FLAG_SETFD : 0,
 		.newfd_flags = cloexec ? O_CLOEXEC : 0,
 	};
-	uint64_t begin = now_ms();
 	int r;
 
-	atomic_store_explicit(&t->w->addfd_since_ms, begin, memory_order_relaxed);
+	atomic_store_explicit(&t->w->addfd_since_ms, now_ms(), memory_order_relaxed);
 	r = ioctl(t->app->listener_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &a);
 	if (r < 0) {
 		/* ESRCH: interrupted while it waited; EINPROGRESS: answered already */
@@ -226,10 +221,6 @@ int trap_addfd(struct trap *t, int fd, int at, bool cloexec)
 							     : -errno;
 	}
 	atomic_store_explicit(&t->w->addfd_since_ms, 0, memory_order_relaxed);
-	if (now_ms() - begin > ADDFD_SLOW_MS)
-		t->app->slow = ADDFD_SLOW_CALLS;
-	else if (t->app->slow > 0)
-		t->app->slow--;
 	return r;
 }
 
