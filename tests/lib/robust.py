@@ -326,7 +326,7 @@ def signals(restart):
             signal.setitimer(signal.ITIMER_REAL, 0.007, 0.007)
         for i in range(total):
             # Python restarts connect() and accept() by itself after EINTR (PEP 475). A reply that
-            # crosses a signal is lost in the kernel (docs/architecture.md): EISCONN says it worked.
+            # crosses a signal can be lost (docs/architecture.md, 11): EISCONN says it worked.
             with socket.socket() as c:
                 try:
                     c.connect(("10.9.2.1", 80))
@@ -336,8 +336,8 @@ def signals(restart):
                 c.sendall(b"%d\n" % i)
                 assert c.makefile().readline() == f"{i}\n"
         os._exit(0)
-    # Not faster: about one in some thousand signals that hit a call makes the kernel drop an
-    # answer that it has acknowledged (docs/architecture.md, section 11).
+    # Not faster: about one in some thousand signals that hit a call loses its answer
+    # (docs/architecture.md, section 11): an open defect.
     signal.setitimer(signal.ITIMER_REAL, 0.009, 0.009)
     while n < total:
         c, peer = ls.accept()
