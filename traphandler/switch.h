@@ -39,6 +39,8 @@ struct app {
 	bool own4, own6; /* chosen by the user: a service address; else only an identity */
 
 	atomic_bool has_epoll;
+	_Atomic uint64_t
+		interrupted_ms; /* when a call was last seen to be interrupted; 0: never */
 	/* under lock */
 	struct app *next;
 	unsigned refs;
@@ -120,6 +122,21 @@ static inline uint64_t now_ns(void)
 static inline uint64_t now_ms(void)
 {
 	return now_ns() / 1000000u;
+}
+
+/* Signals come in bursts and from timers: an app that had one will have more. */
+#define INTERRUPTED_MS 60000u
+
+static inline void app_note_interrupted(struct app *app)
+{
+	atomic_store_explicit(&app->interrupted_ms, now_ms(), memory_order_relaxed);
+}
+
+static inline bool app_interrupted_lately(const struct app *app)
+{
+	uint64_t then = atomic_load_explicit(&app->interrupted_ms, memory_order_relaxed);
+
+	return then != 0 && now_ms() - then < INTERRUPTED_MS;
 }
 
 #endif

@@ -3,17 +3,13 @@
  *   take     a connection out of the listener's queue, or one that an earlier accept() could
  *            not be given (ST_ACCEPTED from here on)
  *   tell     write the client's virtual address to the caller
- *   hand     over: ADDFD, then SEND with the number. ADDFD with SEND in one is slower (its
- *            wake-up ignores the sync flag), and a signal to the worker would make the target's
- *            accept() return 0, that is stdin
- * A caller that went away before ADDFD: the connection waits for the next accept() and the
- * listener is made readable again. After ADDFD: the number, process and socket are remembered
- * and the next accept() of that process returns it.
+ *   hand     over (deliver.h)
  * A blocking accept() that finds nothing is parked: its call slot waits on the listener, a copy
  * of which is watched (as natively, where the call holds the file). */
 #include "traphandler/conn/accept.h"
 
 #include "traphandler/conn/connect.h"
+#include "traphandler/conn/deliver.h"
 #include "traphandler/conn/face.h"
 #include "traphandler/conn/listen.h"
 #include "traphandler/conn/replace.h"
@@ -37,106 +33,7 @@ struct parked {
 	uint32_t slot;
 };
 
-struct delivery {
-	struct delivery *next;
-	int fd; /* ours, for anybody; or -1: it sits in the process below */
-	int tgid, at;
-	uint64_t cookie;
-};
-
 static atomic_uint n_deadlines;
-
-/* ---- what could not be delivered ---- */
-
-static void add_delivery(struct listener *l, const struct delivery *d)
-{
-	struct delivery *copy = malloc(sizeof(*copy));
-
-	if (copy == NULL || l->gone) {
-		cleanup_close(&d->fd);
-		free(copy);
-		return;
-	}
-	*copy = *d;
-	copy->next = NULL;
-	struct delivery **p = &l->deliveries;
-	while (*p != NULL)
-		p = &(*p)->next;
-	*p = copy;
-}
-
-void accept_requeue(struct listener *l, int fd)
-{
-	struct delivery d = { .fd = fd };
-
-	add_delivery(l, &d);
-}
-
-static void requeue(struct trap *t, struct listener *l, int fd)
-{
-	pthread_mutex_lock(&t->sw->lock);
-	accept_requeue(l, fd);
-	pthread_mutex_unlock(&t->sw->lock);
-	standin_ring(l);
-}
-
-static void remember_installed(struct trap *t, struct listener *l, int at, uint64_t cookie)
-{
-	struct delivery d = { .fd = -1, .at = at, .cookie = cookie };
-
-	d.tgid = worker_tgid(t->w, t->tid);
-	pthread_mutex_lock(&t->sw->lock);
-	add_delivery(l, &d);
-	pthread_mutex_unlock(&t->sw->lock);
-	standin_ring(l);
-}
-
-static uint64_t installed_cookie(struct trap *t, int at)
-{
-	uint64_t cookie = 0;
-	int copy;
-
-	if (trap_getfd(t, at, &copy) == 0) {
-		cookie = sock_cookie(copy);
-		close(copy);
-	}
-	return cookie;
-}
-
-/* 1: *ret_fd is ours to deliver; 2: *ret_fd is a number the app already has; 0: nothing. */
-static int take_delivery(struct trap *t, struct listener *l, int *ret_fd)
-{
-	struct delivery *d = NULL;
-	int tgid, copy, result = 0;
-
-	if (l->deliveries == NULL)
-		return 0;
-	tgid = worker_tgid(t->w, t->tid);
-	while (result == 0) {
-		pthread_mutex_lock(&t->sw->lock);
-		struct delivery **p = &l->deliveries;
-		while (*p != NULL && (*p)->fd < 0 && (*p)->tgid != tgid)
-			p = &(*p)->next;
-		d = *p;
-		if (d != NULL)
-			*p = d->next;
-		pthread_mutex_unlock(&t->sw->lock);
-		if (d == NULL)
-			return 0;
-		if (d->fd >= 0) {
-			*ret_fd = d->fd;
-			result = 1;
-		} else if (trap_getfd(t, d->at, &copy) == 0) {
-			if (sock_cookie(copy) == d->cookie) {
-				*ret_fd = d->at;
-				result = 2;
-			}
-			close(copy);
-		}
-		free(d);
-	}
-	return result;
-}
 
 /* ---- taking from the queue ---- */
 
@@ -193,78 +90,8 @@ static int take_connection(struct switch_ctx *sw, struct listener *l, int listen
 
 /* ---- handing over ---- */
 
-/* The number at which the target has the socket @fd, or -1. Only after a restart. */
-static int find_installed(struct trap *t, int fd)
-{
-	char path[64], want[48], link[48];
-	struct stat sb;
-	struct dirent *d;
-	DIR *dir;
-	int found = -1;
-
-	if (fstat(fd, &sb) < 0)
-		return -1;
-	snprintf(want, sizeof(want), "socket:[%lu]", (unsigned long)sb.st_ino);
-	snprintf(path, sizeof(path), "/proc/%d/fd", t->tid);
-	dir = opendir(path);
-	while (dir != NULL && found < 0 && (d = readdir(dir)) != NULL) {
-		ssize_t len = readlinkat(dirfd(dir), d->d_name, link, sizeof(link) - 1);
-
-		if (len > 0 && (link[len] = '\0', strcmp(link, want) == 0))
-			found = atoi(d->d_name);
-	}
-	if (dir != NULL)
-		closedir(dir);
-	return found;
-}
-
-/* The app has it at @at and is told so. Our copy is closed before the slot is free: an accepted
- * connection that a killed daemon had open and no slot named was never delivered. */
-static void tell_number(struct trap *t, struct listener *l, int at, int fd)
-{
-	bool interrupted = trap_send_value(t, at) == -ENOENT;
-	uint64_t cookie = interrupted ? sock_cookie(fd) : 0;
-
-	close(fd);
-	trap_drop(t);
-	if (interrupted && l != NULL)
-		remember_installed(t, l, at, cookie);
-}
-
-/* The connection in call->fd goes to the app. */
-static void hand_over(struct trap *t, struct listener *l)
-{
-	int flags = t->nr == SYS_accept4 ? trap_int(t, 3) : 0;
-	int fd = t->call->fd, at;
-
-	/* from here on a copy of it in a killed daemon is no connection that nobody has */
-	standin_set_mark(fd, STANDIN_GIVEN);
-	at = trap_addfd(t, fd, -1, flags & SOCK_CLOEXEC);
-	if (at == -EAGAIN && trap_valid(t)) {
-		uint32_t slot = (uint32_t)(t->call - t->sw->st.calls);
-
-		log_debug("app %u: thread %d did not take its connection in time; again",
-			  t->app->id, t->tid);
-		trap_park(t);
-		pool_resume_later(t->sw, slot);
-		return;
-	}
-	if (at < 0) {
-		standin_set_mark(fd, 0);
-		requeue(t, l, fd);
-		t->call->fd = -1;
-		if (at == -ENOENT || at == -EAGAIN)
-			trap_drop(t);
-		else
-			trap_reply_errno(t, -at);
-		return;
-	}
-	t->call->at = at;
-	t->call->stage = ST_INSTALLED;
-	tell_number(t, l, at, fd);
-}
-
-static void tell_and_hand_over(struct trap *t, struct listener *l, int listening,
+/* @at: see deliver.h */
+static void tell_and_hand_over(struct trap *t, struct listener *l, int listening, int at,
 			       const struct as_endpoint *client)
 {
 	int fd = t->call->fd, r = 0;
@@ -274,7 +101,7 @@ static void tell_and_hand_over(struct trap *t, struct listener *l, int listening
 	if (r == -ENOENT) {
 		t->call->fd = -1;
 		trap_drop(t);
-		requeue(t, l, fd);
+		deliver_requeue(t, l, fd);
 		return;
 	}
 	if (r < 0) {
@@ -286,7 +113,7 @@ static void tell_and_hand_over(struct trap *t, struct listener *l, int listening
 	}
 	standin_tune(t->sw, fd, true);
 	inherit_apply(&l->inherit, listening, fd);
-	hand_over(t, l);
+	deliver_connection(t, l, at);
 }
 
 /* ---- waiting ---- */
@@ -379,6 +206,7 @@ void accept_ready(struct worker *w, uint32_t slot)
 			next = pop_parked(sw, l);
 			break;
 		}
+		app_note_interrupted(l->app);
 		pool_free_slot(sw, (uint32_t)pop_parked(sw, l));
 	}
 	if (l != NULL && l->accepts != NULL)
@@ -403,8 +231,10 @@ void accept_check_parked(struct switch_ctx *sw, struct listener *l)
 	if (l->accepts == NULL)
 		return;
 	pthread_mutex_lock(&sw->lock);
-	while (l->accepts != NULL && !call_valid(l->app, &sw->st.calls[l->accepts->slot]))
+	while (l->accepts != NULL && !call_valid(l->app, &sw->st.calls[l->accepts->slot])) {
+		app_note_interrupted(l->app);
 		pool_free_slot(sw, (uint32_t)pop_parked(sw, l));
+	}
 	pthread_mutex_unlock(&sw->lock);
 }
 
@@ -463,13 +293,7 @@ void accept_listener_gone(struct switch_ctx *sw, struct listener *l)
 		else
 			pool_resume_locked(sw, slot);
 	}
-	while (l->deliveries != NULL) {
-		struct delivery *d = l->deliveries;
-
-		l->deliveries = d->next;
-		cleanup_close(&d->fd);
-		free(d);
-	}
+	deliver_listener_gone(l);
 	connect_retry_full(sw, l);
 }
 
@@ -490,24 +314,9 @@ static void accept_from(struct trap *t, struct listener *l, struct sock *listeni
 {
 	int flags = t->nr == SYS_accept4 ? trap_int(t, 3) & SOCK_NONBLOCK : 0;
 	struct as_endpoint client;
-	int fd, r;
+	int fd, at = -1, r;
 
-	r = take_delivery(t, l, &fd);
-	if (r == 2) {
-		/* installed by an accept() that was interrupted: only the number was missing */
-		struct delivery again = { .fd = -1, .at = fd };
-
-		again.tgid = worker_tgid(t->w, t->tid);
-		again.cookie = installed_cookie(t, fd);
-		if (trap_reply_value(t, fd) == -ENOENT) {
-			pthread_mutex_lock(&t->sw->lock);
-			add_delivery(l, &again);
-			pthread_mutex_unlock(&t->sw->lock);
-			standin_ring(l);
-		}
-		return;
-	}
-	if (r == 1) {
+	if (deliver_take(t, l, &fd, &at)) {
 		struct sock conn;
 
 		sock_classify(t->app, t->sw, fd, &conn);
@@ -539,7 +348,7 @@ static void accept_from(struct trap *t, struct listener *l, struct sock *listeni
 	t->call->fd = fd;
 	t->call->cookie = l->anchor;
 	t->call->stage = ST_ACCEPTED;
-	tell_and_hand_over(t, l, listening->fd, &client);
+	tell_and_hand_over(t, l, listening->fd, at, &client);
 }
 
 /* The listener behind a copy of a stand-in listener, referenced; NULL if it is not this app's. */
@@ -561,23 +370,19 @@ static struct listener *listener_of(struct trap *t, uint64_t anchor)
 static void resume_accepted(struct trap *t)
 {
 	struct listener *l = listener_of(t, t->call->cookie);
-	int fd = t->call->fd, at;
 	struct as_endpoint client;
 	struct sock conn;
 
-	if (t->call->stage == ST_INSTALLED) {
-		/* told or not, it is the app's */
-		tell_number(t, NULL, t->call->at, fd);
-	} else if ((at = find_installed(t, fd)) >= 0) {
-		tell_number(t, l, at, fd);
+	if (deliver_resume(t, l)) {
+		/* the app has it */
 	} else if (l == NULL) {
+		cleanup_close(&t->call->fd);
 		trap_drop(t);
-		close(fd);
 	} else {
 		/* the address may not have been written yet */
-		sock_classify(t->app, t->sw, fd, &conn);
+		sock_classify(t->app, t->sw, t->call->fd, &conn);
 		client = standin_remote(&conn);
-		tell_and_hand_over(t, l, -1, &client);
+		tell_and_hand_over(t, l, -1, -1, &client);
 	}
 	if (l != NULL) {
 		pthread_mutex_lock(&t->sw->lock);

@@ -21,8 +21,4 @@ bool accept_has_deadlines(void);
 void accept_app_gone(struct switch_ctx *sw, struct app *app);
 void accept_listener_gone(struct switch_ctx *sw, struct listener *l);
 
-/* A connection accepted by an earlier daemon whose call is over: for the next accept(). Takes
- * @fd. Under sw->lock. */
-void accept_requeue(struct listener *l, int fd);
-
 #endif

@@ -356,8 +356,9 @@ static void deliver(struct trap *t, struct sock *s, const struct as_endpoint *de
 		trap_reply_errno(t, -r);
 	else if (later)
 		trap_reply_errno(t, EINPROGRESS);
-	else if (trap_reply_value(t, 0) == 0)
-		/* marked before: an interrupted caller may ask again before we know of it */
+	else if (trap_reply_value(t, 0) == 0 && !app_interrupted_lately(t->app))
+		/* marked before: an interrupted caller may ask again before we know of it, or
+		 * without that we ever know (deliver.h) */
 		standin_set_mark(fd, face_mark(s, dest));
 	close(fd);
 }
@@ -521,8 +522,12 @@ static void connect_standin(struct trap *t, struct sock *s)
 		 * differences): it says so */
 		trap_reply_errno(t, EINVAL);
 	} else if (s->kind == SOCK_CONNECTED && (standin_mark(s->fd) & STANDIN_PENDING)) {
-		standin_set_mark(s->fd, standin_mark(s->fd) & ~STANDIN_PENDING);
-		trap_reply_value(t, 0);
+		/* the reply closes our copy; and it may be interrupted as the first was */
+		int fd = fcntl(s->fd, F_DUPFD_CLOEXEC, 3);
+
+		if (trap_reply_value(t, 0) == 0 && fd >= 0)
+			standin_set_mark(fd, standin_mark(fd) & ~STANDIN_PENDING);
+		cleanup_close(&fd);
 	} else {
 		trap_reply_errno(t, EISCONN);
 	}

@@ -1,6 +1,6 @@
 #include "traphandler/state/adopt.h"
 
-#include "traphandler/conn/accept.h"
+#include "traphandler/conn/deliver.h"
 #include "traphandler/conn/standin.h"
 #include "traphandler/service/registry.h"
 #include "traphandler/trap/pool.h"
@@ -96,13 +96,25 @@ static void adopt_listeners(struct switch_ctx *sw, const struct adoption *a)
 	}
 }
 
+/* A child of the dead daemon that is answering it right now comes to its end first: it works on
+ * for an instant (trap_addfd_send()). */
+static const struct st_call *settled(const struct st_call *call)
+{
+	for (int ms = 0; ms < 1000; ms++) {
+		if (__atomic_load_n(&call->stage, __ATOMIC_ACQUIRE) != ST_TELLING)
+			break;
+		usleep(1000);
+	}
+	return call;
+}
+
 static void adopt_calls(struct switch_ctx *sw, const struct adoption *a)
 {
 	for (unsigned i = 0; i < ST_CALLS; i++) {
-		const struct st_call *old = &a->old.calls[i];
+		const struct st_call *old = settled(&a->old.calls[i]);
 		struct st_call *call = &sw->st.calls[i];
 
-		if (old->notif.id == 0)
+		if (old->notif.id == 0 || old->stage == ST_TOLD)
 			continue;
 		*call = *old;
 		call->fd = -1;
@@ -172,7 +184,7 @@ static void adopt_orphans(struct switch_ctx *sw, const struct adoption *a)
 			    ? listener_find(sw, s.own.anchor)
 			    : NULL;
 		if (l != NULL)
-			accept_requeue(l, fd);
+			deliver_requeue_locked(l, fd);
 		else
 			close(fd);
 	}

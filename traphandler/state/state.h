@@ -49,6 +49,8 @@ enum st_stage {
 	ST_STANDIN,  /* connect: .fd is the stand-in, perhaps connected, not yet with the app */
 	ST_ACCEPTED, /* accept: .fd is the accepted connection, not yet with the app */
 	ST_INSTALLED, /* accept: .fd is with the app at .at; perhaps it was told so */
+	ST_TELLING,   /* accept: a child installs .fd and tells; then ST_ACCEPTED or ... */
+	ST_TOLD,      /* ... this: the call is over */
 };
 
 struct st_call {

@@ -6,11 +6,18 @@
 #include <appswitch/util.h>
 
 #include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
+
+#ifndef SECCOMP_ADDFD_FLAG_SEND
+#define SECCOMP_ADDFD_FLAG_SEND (1UL << 1)
+#endif
 
 static void slot_done(struct trap *t)
 {
@@ -37,6 +44,8 @@ static int send_reply(struct trap *t, int64_t val, int error, uint32_t flags)
 		r = ioctl(t->app->listener_fd, SECCOMP_IOCTL_NOTIF_SEND, &resp);
 	} while (r < 0 && errno == EINTR);
 	/* -EINPROGRESS: an earlier life of this daemon answered and died before it noted so */
+	if (r < 0 && errno == ENOENT)
+		app_note_interrupted(t->app);
 	return r < 0 ? -errno : 0;
 }
 
@@ -69,6 +78,12 @@ int trap_reply_errno(struct trap *t, int err)
 }
 
 void trap_drop(struct trap *t)
+{
+	app_note_interrupted(t->app);
+	slot_done(t);
+}
+
+void trap_end(struct trap *t)
 {
 	slot_done(t);
 }
@@ -221,6 +236,65 @@ int trap_addfd(struct trap *t, int fd, int at, bool cloexec)
 							     : -errno;
 	}
 	atomic_store_explicit(&t->w->addfd_since_ms, 0, memory_order_relaxed);
+	return r;
+}
+
+struct teller {
+	int listener_fd;
+	struct seccomp_notif_addfd addfd;
+	struct st_call *call;
+};
+
+/* In the child: the daemon's memory and descriptors, its thread waiting. */
+static int tell(void *arg)
+{
+	struct teller *teller = arg;
+	int r = ioctl(teller->listener_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &teller->addfd);
+
+	teller->call->at = r < 0 ? -errno : r;
+	__atomic_store_n(&teller->call->stage, r < 0 ? ST_ACCEPTED : ST_TOLD, __ATOMIC_RELEASE);
+	syscall(SYS_exit, 0);
+	return 0;
+}
+
+int trap_addfd_send(struct trap *t, int fd, int at, bool cloexec)
+{
+	_Alignas(16) char stack[16384];
+	struct teller teller = {
+		.listener_fd = t->app->listener_fd,
+		.call = t->call,
+		.addfd = {
+			.id = t->call->notif.id,
+			.srcfd = (uint32_t)fd,
+			.newfd = at >= 0 ? (uint32_t)at : 0,
+			.flags = SECCOMP_ADDFD_FLAG_SEND | (at >= 0 ? SECCOMP_ADDFD_FLAG_SETFD : 0),
+			.newfd_flags = cloexec ? O_CLOEXEC : 0,
+		},
+	};
+	int pid, r;
+
+	cleanup_close(&t->copy);
+	t->copy = -1;
+	t->call->at = -ENOENT;
+	__atomic_store_n(&t->call->stage, ST_TELLING, __ATOMIC_RELEASE);
+	/* no signal of ours ends the wait, so to the watchdog it is like memory that does not come */
+	memory_begin(t);
+	pid = clone(tell, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD,
+		    &teller);
+	if (pid < 0) {
+		r = -errno;
+		t->call->stage = ST_ACCEPTED;
+		memory_end(t);
+		return r;
+	}
+	while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
+		;
+	memory_end(t);
+	r = t->call->at;
+	if (r == -ESRCH || r == -EINPROGRESS)
+		r = -ENOENT;
+	if (r == -ENOENT)
+		app_note_interrupted(t->app);
 	return r;
 }
 

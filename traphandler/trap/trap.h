@@ -26,11 +26,13 @@ struct trap {
 int trap_reply_continue(struct trap *t);
 int trap_reply_value(struct trap *t, int64_t value);
 int trap_reply_errno(struct trap *t, int err); /* > 0 */
-/* Replies and leaves the slot to the caller, who ends it with trap_drop(). */
+/* Replies and leaves the slot to the caller, who ends it with trap_end(). */
 int trap_send_value(struct trap *t, int64_t value);
 
 /* The target is gone (-ENOENT): the call is over without a reply. */
 void trap_drop(struct trap *t);
+/* It was answered. */
+void trap_end(struct trap *t);
 /* The call slot stays in use and @t's worker goes on; resumed with pool_resume(). */
 void trap_park(struct trap *t);
 
@@ -54,6 +56,11 @@ int trap_getfd(struct trap *t, int fd, int *ret_fd);
  * which is returned. Waits for the target; -EAGAIN if it did not come in time (nothing was
  * installed), -EMFILE if it has no free number. */
 int trap_addfd(struct trap *t, int fd, int at, bool cloexec);
+
+/* The same and the reply in one: either the call returns that number, or nothing was installed. In
+ * a child, whom the end of the daemon does not end; the call slot says how far it is (ST_TELLING).
+ * The slot is still the caller's, who ends it with trap_end(). The number; -ENOENT, -EMFILE, ... */
+int trap_addfd_send(struct trap *t, int fd, int at, bool cloexec);
 
 /* FD_CLOEXEC of the target's fd; 1, 0 or -errno */
 int trap_fd_cloexec(struct trap *t, int fd);
