@@ -379,6 +379,10 @@ static int start_workers(struct daemon *d, struct adoption *a, bool adopting)
 	if (r < 0)
 		return say("trap workers", r);
 	/* first what was received before, then what is new: no slot is seen by both */
+	pthread_mutex_lock(&sw->lock);
+	for (struct app *app = sw->apps; app != NULL; app = app->next)
+		(void)pool_join_locked(sw, app);
+	pthread_mutex_unlock(&sw->lock);
 	if (adopting)
 		adopt_resume(sw);
 	pthread_mutex_lock(&sw->lock);

@@ -24,6 +24,11 @@ struct parked;
 struct delivery;
 struct worker;
 
+/* Call slots; each is in at most one list (trap/pool.c). Zero: empty. */
+struct slot_list {
+	uint32_t first, last; /* slot + 1 */
+};
+
 struct app {
 	uint32_t id;
 	uint32_t slot; /* in state.apps */
@@ -43,13 +48,13 @@ struct app {
 		interrupted_ms; /* when a call was last seen to be interrupted; 0: never */
 	/* under lock */
 	struct app *next;
+	struct group *group; /* with whom its traps are read (trap/readers.h) */
 	unsigned refs;
 	bool ended;
-	unsigned stalled;   /* workers stuck in its memory: its traps wait */
-	unsigned busy;	    /* workers in a call that may wait for this app */
-	uint32_t *deferred; /* call slots that wait for that, a ring */
-	unsigned def_head, def_n, def_cap;
-	struct proc *procs; /* what is known about its processes' epoll sets */
+	unsigned stalled;	   /* workers stuck in its memory: its traps wait */
+	unsigned busy;		   /* workers in a call that may wait for this app */
+	struct slot_list deferred; /* calls that wait for that, or for one of the same thread */
+	struct proc *procs;	   /* what is known about its processes' epoll sets */
 };
 
 struct listener {
@@ -107,6 +112,7 @@ struct switch_ctx {
 	uint32_t lb_seq[4096]; /* choices so far, by hash of the service */
 
 	struct pool *pool;
+	struct readers *readers;
 	struct sockrec *socks;
 	void (*on_app_ended)(struct switch_ctx *sw); /* from a worker thread */
 };

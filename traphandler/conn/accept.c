@@ -129,47 +129,7 @@ static uint64_t accept_deadline(int fd)
 	return now_ns() + (uint64_t)tv.tv_sec * 1000000000u + (uint64_t)tv.tv_usec * 1000u;
 }
 
-/* Takes @listening (ours) if it becomes the one that is watched. */
-static void park_accept(struct trap *t, struct listener *l, struct sock *listening)
-{
-	struct parked *p = malloc(sizeof(*p));
-	struct parked **tail;
-	bool again;
-	int r;
-
-	if (p == NULL) {
-		trap_reply_errno(t, ENOMEM);
-		return;
-	}
-	if (t->call->deadline_ns == 0)
-		t->call->deadline_ns = accept_deadline(listening->fd);
-	if (t->call->deadline_ns != 0)
-		atomic_fetch_add(&n_deadlines, 1);
-	t->call->cookie = l->anchor;
-	p->slot = (uint32_t)(t->call - t->sw->st.calls);
-	p->next = NULL;
-	pthread_mutex_lock(&t->sw->lock);
-	if (l->gone) {
-		pthread_mutex_unlock(&t->sw->lock);
-		free(p);
-		trap_reply_errno(t, EINVAL);
-		return;
-	}
-	trap_park(t);
-	for (tail = &l->accepts; *tail != NULL; tail = &(*tail)->next)
-		;
-	*tail = p;
-	again = l->watch_fd >= 0;
-	if (!again)
-		l->watch_fd = sock_steal(listening);
-	r = pool_watch(t->sw, l->watch_fd, l->slot, again);
-	if (r < 0)
-		log_error("app %u: its accept() cannot be watched: %s", l->app->id,
-			  strerror(-r));
-	pthread_mutex_unlock(&t->sw->lock);
-}
-
-/* Under sw->lock: the first that waits, or -1; the watch ends with the last. */
+/* Under sw->lock: the first that waits, or -1. */
 static int pop_parked(struct switch_ctx *sw, struct listener *l)
 {
 	struct parked *p = l->accepts;
@@ -182,48 +142,87 @@ static int pop_parked(struct switch_ctx *sw, struct listener *l)
 	free(p);
 	if (sw->st.calls[slot].deadline_ns != 0)
 		atomic_fetch_sub(&n_deadlines, 1);
-	if (l->accepts == NULL && l->watch_fd >= 0) {
-		pool_unwatch(sw, l->watch_fd);
-		close(l->watch_fd);
+	if (l->accepts == NULL) {
+		cleanup_close(&l->watch_fd);
 		l->watch_fd = -1;
 	}
 	return slot;
 }
 
-void accept_ready(struct worker *w, uint32_t slot)
+/* Under sw->lock: the first that waits and was not interrupted, ready to be serviced; or -1. */
+static int take_parked(struct switch_ctx *sw, struct listener *l)
 {
-	struct switch_ctx *sw = w->sw;
-	struct listener *l;
-	struct app *app = NULL;
-	int fd = -1, next = -1;
+	while (l->accepts != NULL) {
+		struct st_call *call = &sw->st.calls[l->accepts->slot];
+		int fd;
 
-	pthread_mutex_lock(&sw->lock);
-	l = slot < ST_LISTENERS ? sw->listeners[slot] : NULL;
-	while (l != NULL && l->accepts != NULL) {
-		if (call_valid(l->app, &sw->st.calls[l->accepts->slot])) {
-			/* the call needs the file even if the app has closed its number */
-			fd = l->watch_fd >= 0 ? fcntl(l->watch_fd, F_DUPFD_CLOEXEC, 3) : -1;
-			next = pop_parked(sw, l);
-			break;
+		if (!call_valid(l->app, call)) {
+			app_note_interrupted(l->app);
+			pool_free_slot(sw, (uint32_t)pop_parked(sw, l));
+			continue;
 		}
-		app_note_interrupted(l->app);
-		pool_free_slot(sw, (uint32_t)pop_parked(sw, l));
+		/* the call needs the file even if the app has closed its number */
+		fd = l->watch_fd >= 0 ? fcntl(l->watch_fd, F_DUPFD_CLOEXEC, 3) : -1;
+		call->fd = fd;
+		call->stage = ST_READY;
+		return pop_parked(sw, l);
 	}
-	if (l != NULL && l->accepts != NULL)
-		pool_watch(sw, l->watch_fd, l->slot, true);
-	if (next >= 0) {
-		app = l->app;
-		app_ref(app);
-		sw->st.calls[next].fd = fd;
-		sw->st.calls[next].stage = ST_READY;
-	} else {
-		cleanup_close(&fd);
+	return -1;
+}
+
+/* Takes @listening (ours) if it becomes the one that those who wait hold. */
+static void park_accept(struct trap *t, struct listener *l, struct sock *listening)
+{
+	struct pollfd arrived = { .events = POLLIN };
+	struct parked *p = malloc(sizeof(*p));
+	struct parked **tail;
+
+	if (p == NULL) {
+		trap_reply_errno(t, ENOMEM);
+		return;
 	}
+	if (t->call->deadline_ns == 0)
+		t->call->deadline_ns = accept_deadline(listening->fd);
+	t->call->cookie = l->anchor;
+	p->slot = (uint32_t)(t->call - t->sw->st.calls);
+	p->next = NULL;
+	pthread_mutex_lock(&t->sw->lock);
+	if (l->gone) {
+		pthread_mutex_unlock(&t->sw->lock);
+		free(p);
+		trap_reply_errno(t, EINVAL);
+		return;
+	}
+	if (t->call->deadline_ns != 0)
+		atomic_fetch_add(&n_deadlines, 1);
+	trap_park(t);
+	for (tail = &l->accepts; *tail != NULL; tail = &(*tail)->next)
+		;
+	*tail = p;
+	if (l->watch_fd < 0)
+		l->watch_fd = sock_steal(listening);
+	/* one that came after the look and before this: whoever connected saw nobody wait */
+	arrived.fd = l->watch_fd;
+	if (poll(&arrived, 1, 0) > 0) {
+		int slot = take_parked(t->sw, l);
+
+		if (slot >= 0)
+			pool_resume_locked(t->sw, (uint32_t)slot);
+	}
+	pthread_mutex_unlock(&t->sw->lock);
+}
+
+void accept_arrived(struct switch_ctx *sw, struct listener *l)
+{
+	int slot;
+
+	if (l->accepts == NULL)
+		return;
+	pthread_mutex_lock(&sw->lock);
+	slot = take_parked(sw, l);
+	if (slot >= 0)
+		pool_resume_locked(sw, (uint32_t)slot);
 	pthread_mutex_unlock(&sw->lock);
-	if (next >= 0) {
-		pool_service(w, app, (uint32_t)next);
-		pool_put_app(sw, app);
-	}
 }
 
 void accept_check_parked(struct switch_ctx *sw, struct listener *l)
@@ -267,8 +266,7 @@ void accept_tick(struct switch_ctx *sw)
 			*p = gone->next;
 			free(gone);
 			if (l->accepts == NULL) {
-				pool_unwatch(sw, l->watch_fd);
-				close(l->watch_fd);
+				cleanup_close(&l->watch_fd);
 				l->watch_fd = -1;
 			}
 			i--; /* this listener may have more */
@@ -295,17 +293,6 @@ void accept_listener_gone(struct switch_ctx *sw, struct listener *l)
 	}
 	deliver_listener_gone(l);
 	connect_retry_full(sw, l);
-}
-
-void accept_app_gone(struct switch_ctx *sw, struct app *app)
-{
-	while (app->def_n > 0) {
-		uint32_t slot = app->deferred[app->def_head];
-
-		app->def_head = (app->def_head + 1) % app->def_cap;
-		app->def_n--;
-		pool_abandon_slot(sw, slot);
-	}
 }
 
 /* ---- the call ---- */

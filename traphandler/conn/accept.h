@@ -6,8 +6,9 @@
 
 void handle_accept(struct trap *t);
 
-/* The listener in slot @slot, in whose queue accepts wait, became readable. */
-void accept_ready(struct worker *w, uint32_t slot);
+/* A connection has come to @l: the first accept() that waits goes on. Every connection is made by a
+ * worker, who says so; nobody watches the file. */
+void accept_arrived(struct switch_ctx *sw, struct listener *l);
 
 /* Accepts that wait but were interrupted meanwhile are forgotten, so that they do not keep a
  * listener alive that the app has closed. */
@@ -18,7 +19,6 @@ void accept_tick(struct switch_ctx *sw);
 bool accept_has_deadlines(void);
 
 /* Under sw->lock: everything that waits is over. */
-void accept_app_gone(struct switch_ctx *sw, struct app *app);
 void accept_listener_gone(struct switch_ctx *sw, struct listener *l);
 
 #endif

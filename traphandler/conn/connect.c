@@ -19,6 +19,7 @@
 #include "traphandler/service/registry.h"
 #include "traphandler/service/sockrec.h"
 #include "traphandler/trap/pool.h"
+#include "traphandler/trap/readers.h"
 
 #include <appswitch/log.h>
 #include <appswitch/util.h>
@@ -476,6 +477,7 @@ static void connect_native(struct trap *t, struct sock *s)
 		atomic_fetch_add_explicit(&l->accepted_since, 1, memory_order_relaxed);
 		sockrec_add_conn(t->sw->socks, sock_cookie(fd), t->app->id, l->app->id,
 				 l->anchor);
+		accept_arrived(t->sw, l);
 	} else {
 		t->call->fd = fd;
 		t->call->stage = ST_STANDIN;

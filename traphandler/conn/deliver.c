@@ -1,5 +1,6 @@
 #include "traphandler/conn/deliver.h"
 
+#include "traphandler/conn/accept.h"
 #include "traphandler/conn/standin.h"
 #include "traphandler/trap/pool.h"
 
@@ -51,6 +52,7 @@ void deliver_requeue(struct trap *t, struct listener *l, int fd)
 	deliver_requeue_locked(l, fd);
 	pthread_mutex_unlock(&t->sw->lock);
 	standin_ring(l);
+	accept_arrived(t->sw, l);
 }
 
 static void remember_installed(struct trap *t, struct listener *l, int at, int fd)
@@ -62,6 +64,7 @@ static void remember_installed(struct trap *t, struct listener *l, int at, int f
 	add(l, &d);
 	pthread_mutex_unlock(&t->sw->lock);
 	standin_ring(l);
+	accept_arrived(t->sw, l);
 }
 
 /* The first that is for anybody or for @tgid, or NULL. */

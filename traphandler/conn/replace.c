@@ -3,6 +3,7 @@
 #include "traphandler/conn/epoll_readd.h"
 #include "traphandler/service/sockrec.h"
 #include "traphandler/trap/pool.h"
+#include "traphandler/trap/readers.h"
 
 #include <appswitch/log.h>
 #include <appswitch/util.h>

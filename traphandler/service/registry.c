@@ -160,7 +160,6 @@ static void app_free(struct app *app)
 	free(app->network);
 	free(app->command);
 	free(app->tags);
-	free(app->deferred);
 	free(app);
 }
 

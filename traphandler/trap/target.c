@@ -32,8 +32,9 @@ void target_cache_init(struct target_cache *c)
 	struct rlimit rl;
 
 	c->n = TARGET_CACHE;
-	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur / 64 < TARGET_CACHE)
-		c->n = rl.rlim_cur < 128 ? 2 : (int)(rl.rlim_cur / 64);
+	/* at most an eighth of the descriptors for the caches of MAX_GROUPS workers */
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur / 512 < TARGET_CACHE)
+		c->n = rl.rlim_cur < 1024 ? 2 : (int)(rl.rlim_cur / 512);
 	for (int i = 0; i < TARGET_CACHE; i++)
 		c->slot[i].pidfd = -1;
 }

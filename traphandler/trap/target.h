@@ -7,7 +7,7 @@
 
 #include "traphandler/trap/trap.h"
 
-#define TARGET_CACHE 256
+#define TARGET_CACHE 64
 
 struct target_cache {
 	int n; /* slots in use: fewer where file descriptors are few */

@@ -1,6 +1,7 @@
 #include "traphandler/trap/trap.h"
 
 #include "traphandler/trap/pool.h"
+#include "traphandler/trap/readers.h"
 
 #include <appswitch/log.h>
 #include <appswitch/util.h>
