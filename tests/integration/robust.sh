@@ -89,6 +89,12 @@ check "an app with few fds: EMFILE is its own matter"
 run --ip 10.9.3.1 -- bash -c 'ulimit -n 24; exec /usr/bin/python3 "$0" fewfds' "$R"
 healthy
 
+check "an app cannot fill the log"
+timeout 60 /usr/bin/python3 "$R" noisy "$APPSWITCH"
+n=$(grep -c "host's network refused" "$T/daemon.log" || :)
+assert_between 1 30 "$n" "lines for 3,000 refused calls"
+healthy
+
 check "5,000 connections open"
 if [ "$(ulimit -Hn)" -ge 12000 ]; then
 	app many --ip 10.9.4.1 -- bash -c 'ulimit -n 6000; exec /usr/bin/python3 "$0" manyserver' "$R"

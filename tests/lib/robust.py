@@ -454,6 +454,19 @@ def fewfds():
     print(f"  {n} fds were enough for {n} connects; after closing, accept works")
 
 
+def noisy(appswitch):
+    """connect() on a socket of the host's, which an app may have been given: a line in the log."""
+    code = """
+import errno, socket, sys
+s = socket.socket(fileno=int(sys.argv[1]))
+assert {s.connect_ex(("10.9.0.1", 80)) for _ in range(3000)} == {errno.ENETUNREACH}
+"""
+    with socket.socket() as s:
+        s.set_inheritable(True)
+        subprocess.run([appswitch, "run", "--", "/usr/bin/python3", "-c", code, str(s.fileno())],
+                       pass_fds=(s.fileno(),), check=True)
+
+
 def manyserver():
     ls = socket.create_server(("", 80), backlog=4096)
     ls.setblocking(False)

@@ -321,7 +321,7 @@ static void accept_from(struct trap *t, struct listener *l, struct sock *listeni
 			return;
 		}
 		if (r == -EMFILE || r == -ENFILE) {
-			log_error(
+			log_error_limited(
 				"app %u: no file descriptors left for a connection (raise the "
 				"daemon's RLIMIT_NOFILE)",
 				t->app->id);

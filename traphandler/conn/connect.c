@@ -464,9 +464,10 @@ static void connect_native(struct trap *t, struct sock *s)
 		}
 		if (r < 0) {
 			if (r == -EMFILE || r == -ENFILE) {
-				log_error("app %u: no file descriptors left for a connection "
-					  "(raise the daemon's RLIMIT_NOFILE)",
-					  t->app->id);
+				log_error_limited(
+					"app %u: no file descriptors left for a connection "
+					"(raise the daemon's RLIMIT_NOFILE)",
+					t->app->id);
 				r = -ENOBUFS;
 			}
 			trap_reply_errno(t, -r);
@@ -559,8 +560,8 @@ void handle_connect(struct trap *t)
 	} else if (s.kind == SOCK_CONNECTED || s.kind == SOCK_LISTENER) {
 		connect_standin(t, &s);
 	} else if (s.kind == SOCK_HOST) {
-		log_warn("app %u: connect() on a socket of the host's network refused",
-			 t->app->id);
+		log_warn_limited("app %u: connect() on a socket of the host's network refused",
+				 t->app->id);
 		trap_reply_errno(t, ENETUNREACH);
 	} else {
 		trap_reply_continue(t);

@@ -214,8 +214,8 @@ static void listen_native(struct trap *t, struct sock *s)
 	}
 	if (r < 0) {
 		free(l);
-		log_error("app %u: no listener on port %u: %s", t->app->id, s->bound.port,
-			  strerror(-r));
+		log_error_limited("app %u: no listener on port %u: %s", t->app->id,
+				  s->bound.port, strerror(-r));
 		/* out of LISTEN again, still bound */
 		shutdown(s->fd, SHUT_RD);
 		trap_reply_errno(t, r == -EMFILE || r == -ENFILE ? ENOBUFS : -r);

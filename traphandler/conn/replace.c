@@ -178,7 +178,8 @@ static int find_copies(struct trap *t, int fdno, int old, int *ret, int max)
 void replace_note_dup(struct trap *t, int fd)
 {
 	if (sockrec_set_opt(t->sw->socks, sock_cookie(fd), false, LEVEL_OWN, OWN_DUPPED, 1) < 0)
-		log_warn("app %u: a dup'd socket could not be noted: no memory", t->app->id);
+		log_warn_limited("app %u: a dup'd socket could not be noted: no memory",
+				 t->app->id);
 }
 
 static int replace_one(struct trap *t, int fdno, int fd)
@@ -197,8 +198,9 @@ static int replace_one(struct trap *t, int fdno, int fd)
 		r = epoll_readd(t->tid, target_pidfd(&t->w->targets, t->tid, false),
 				items[i].epfd, fdno, fd, items[i].events, items[i].data);
 		if (r < 0 && r != -EEXIST)
-			log_warn("app %u: fd %d could not be put back into epoll set %d: %s",
-				 t->app->id, fdno, items[i].epfd, strerror(-r));
+			log_warn_limited(
+				"app %u: fd %d could not be put back into epoll set %d: %s",
+				t->app->id, fdno, items[i].epfd, strerror(-r));
 	}
 	return 0;
 }

@@ -387,7 +387,8 @@ static void on_connection(uv_poll_t *poll, int status, int events)
 		return;
 	c = s->n_clients < MAX_CLIENTS ? calloc(1, sizeof(*c)) : NULL;
 	if (c == NULL) {
-		log_warn("control: too many connections (%u); one refused", s->n_clients);
+		log_warn_limited("control: too many connections (%u); one refused",
+				 s->n_clients);
 		close(fd);
 		return;
 	}

@@ -62,7 +62,8 @@ static void run_one(struct worker *w, struct app *app, uint32_t slot)
 	w->app = app;
 	trap_dispatch(&t);
 	if (t.call != NULL) {
-		log_error("app %u: call %d was not answered; answering ENOSYS", app->id, t.nr);
+		log_error_limited("app %u: call %d was not answered; answering ENOSYS", app->id,
+				  t.nr);
 		trap_reply_errno(&t, ENOSYS);
 	}
 	reader_unstick(w, app);
@@ -201,8 +202,8 @@ static bool receive(struct worker *w, struct app *app, uint32_t *ret_slot)
 	pthread_mutex_lock(&sw->lock);
 	if (pool->n_free == 0) {
 		pthread_mutex_unlock(&sw->lock);
-		log_error("app %u: all %u calls in flight are taken; its call waits", app->id,
-			  ST_CALLS);
+		log_error_limited("app %u: all %u calls in flight are taken; its call waits",
+				  app->id, ST_CALLS);
 		usleep(1000);
 		return false;
 	}

@@ -248,7 +248,7 @@ static void give_up(struct worker *w)
 {
 	w->stuck = true;
 	if (w->app->stalled++ == 0) {
-		log_warn("app %u: its memory does not come; its traps wait", w->app->id);
+		log_warn_limited("app %u: its memory does not come; its traps wait", w->app->id);
 		group_unwatch(w->app);
 	}
 	hand_on(w);
@@ -290,7 +290,7 @@ void readers_watchdog(struct switch_ctx *sw)
 		if (g->n_apps > 0 && !g->read) {
 			find_reader(sw, g);
 			if (!g->read)
-				log_error("no thread to read traps with; trying again");
+				log_error_limited("no thread to read traps with; trying again");
 		}
 	}
 }

@@ -115,9 +115,10 @@ static int access_error(struct trap *t, const char *what)
 	if (err == ESRCH || !trap_valid(t))
 		return -ENOENT;
 	if (err == EPERM || err == EACCES) {
-		log_warn("app %u: memory of thread %d may not be %s: %s; the call is refused "
-			 "(a binary that is not readable, or Yama's ptrace_scope 3)",
-			 t->app->id, t->tid, what, strerror(err));
+		log_warn_limited(
+			"app %u: memory of thread %d may not be %s: %s; the call is refused "
+			"(a binary that is not readable, or Yama's ptrace_scope 3)",
+			t->app->id, t->tid, what, strerror(err));
 		return -EACCES;
 	}
 	return -err;
@@ -192,9 +193,10 @@ int trap_getfd(struct trap *t, int fd, int *ret_fd)
 
 		if (pidfd < 0) {
 			if (pidfd == -EMFILE || pidfd == -ENFILE)
-				log_error("app %u: no file descriptors left in the daemon "
-					  "(raise its RLIMIT_NOFILE)",
-					  t->app->id);
+				log_error_limited(
+					"app %u: no file descriptors left in the daemon "
+					"(raise its RLIMIT_NOFILE)",
+					t->app->id);
 			return pidfd == -ESRCH ? -ENOENT : pidfd;
 		}
 		copy = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
@@ -203,9 +205,9 @@ int trap_getfd(struct trap *t, int fd, int *ret_fd)
 			return 0;
 		}
 		if (errno == EMFILE || errno == ENFILE) {
-			log_error("app %u: no file descriptors left in the daemon "
-				  "(raise its RLIMIT_NOFILE)",
-				  t->app->id);
+			log_error_limited("app %u: no file descriptors left in the daemon "
+					  "(raise its RLIMIT_NOFILE)",
+					  t->app->id);
 			return -EMFILE;
 		}
 		if (errno == ESRCH)
