@@ -211,6 +211,7 @@ static void on_tick(uv_timer_t *t)
 	uint64_t now = now_ms();
 	bool any = any_app(d);
 
+	server_tick(d->server);
 	if (any) {
 		pool_watchdog(&d->sw);
 		accept_tick(&d->sw);

@@ -103,6 +103,63 @@ subprocess.run([os.environ["APPSWITCH"], "run", "--", "/usr/bin/python3", "-c", 
 END
 assert_eq False "$(timeout 60 /usr/bin/python3 "$T/inh.py")"
 
+check "connections that say nothing, from inside: nobody else is locked out, and they are let go"
+cat >"$T/crowd.py" <<'END'
+import os, select, socket, sys, time
+held = []
+for _ in range(400):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.connect(os.environ["APPSWITCH_SOCKET"])
+    held.append(s)
+print("crowd", flush=True)
+def is_open(s):
+    return not select.select([s], [], [], 0)[0]
+time.sleep(0.5)
+print("open", sum(is_open(s) for s in held), flush=True)
+for s in held[:40]:
+    # one that asked is let go as well
+    try:
+        s.send(b'{"op":"get","what":"nodes"}')
+    except OSError:
+        pass
+end = time.monotonic() + 20
+while time.monotonic() < end:
+    for s in held:
+        if select.select([s], [], [], 0)[0]:
+            try:
+                if s.recv(65536) == b"":
+                    held.remove(s)
+            except OSError:
+                held.remove(s)
+    if not held:
+        break
+    time.sleep(0.1)
+print("left", len(held), flush=True)
+time.sleep(30)
+END
+for i in 1 2 3; do
+	app crowd$i --ip 10.0.0.2$i -- /usr/bin/python3 "$T/crowd.py"
+	app nested$i --ip 10.0.0.3$i -- unshare -Urn /usr/bin/python3 "$T/crowd.py"
+done
+for i in 1 2 3; do
+	wait_line crowd$i.log crowd
+	wait_line nested$i.log crowd
+done
+t0=$(now_ms)
+assert_contains "$(run -- "$TCP" ask 10.0.0.5 80)" web
+assert_eq 10.0.0.5 "$(run -- "$APPSWITCH" get services -o json | jq -r '.[0].vip')"
+assert_between 0 3000 $(($(now_ms) - t0)) "ms for two runs and a get"
+for i in 1 2 3; do
+	wait_line crowd$i.log "^open"
+	assert_between 1 32 "$(sed -n 's/^open //p' "$T/crowd$i.log")" "open connections of one app"
+	wait_line crowd$i.log "^left"
+	assert_eq 0 "$(sed -n 's/^left //p' "$T/crowd$i.log")" "connections left"
+	stop crowd$i
+	stop nested$i
+done
+apps_are() { get apps | jq -e --argjson n "$1" 'length == $n'; }
+wait_for "only the one app" apps_are 1
+
 check "nothing has changed"
 assert_eq 1 "$(get apps | jq length)" "apps"
 assert_eq 10.0.0.5 "$(get services | jq -r '.[].vip' | xargs)"

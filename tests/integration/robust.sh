@@ -134,6 +134,17 @@ await greedy
 assert_eq 0 "$STATUS" "the greedy app: $(cat "$T/greedy.log")"
 wait_for "recovery" run --ip 10.9.0.9 -- "$TCP" ask 10.9.0.1 80
 healthy
+check "... and out of fds for connections to its control socket it waits and does not spin"
+bg crowd /usr/bin/python3 "$R" crowd 100
+wait_line crowd.log '^ready'
+cpu() { awk '{ print $14 + $15 }' "/proc/${PID[daemon]}/stat"; }
+c0=$(cpu)
+sleep 1
+assert_between 0 $(($(getconf CLK_TCK) / 3)) $(($(cpu) - c0)) "ticks of CPU time in a second"
+grep -q "a connection waits" "$T/daemon.log" || fail "it had fds for all of them"
+stop crowd
+wait_for "recovery" run --ip 10.9.0.9 -- "$TCP" ask 10.9.0.1 80
+healthy
 
 check "the blocking connect with SO_SNDTIMEO to the full listener said what socket(7) says"
 assert_eq EINPROGRESS "$after"

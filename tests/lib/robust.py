@@ -118,6 +118,16 @@ def garbage():
     print(f"  {len(wrong)} wrong messages, {accepted} of the damaged ones were still right")
 
 
+def crowd(n):
+    """Connections that ask once and stay; nobody reads the answers."""
+    held = []
+    for _ in range(int(n)):
+        held.append(control())
+        held[-1].send(b'{"op":"get","what":"nodes"}')
+    print("ready", flush=True)
+    signal.pause()
+
+
 def halfway():
     register = json.dumps({"op": "register", "ips": ["10.9.0.67"], "name": "x", "network": "default",
                            "tags": [], "lb": "local-first", "command": "x"}).encode()

@@ -25,6 +25,9 @@
 #endif
 
 #define MAX_CLIENTS   1024
+#define MAX_INSIDE    512 /* of them from inside apps: the rest is for those who may register */
+#define MAX_PER_APP   32  /* of them from one */
+#define QUIET_MS      5000 /* to ask something; and from inside, between questions */
 #define ROWS_PER_PART 100
 
 struct client {
@@ -34,9 +37,12 @@ struct client {
 	int fd, pidfd;
 	struct ucred cred;
 	bool outside; /* its socket was made in the namespace we serve, not inside an app */
+	uint32_t inside_app; /* whose namespace it was; 0: outside, or one made by an app */
+	bool asked;	     /* anything yet */
 	bool closing;
-	struct app *app; /* registered, not yet attached */
-	json_t *rows;	 /* being sent, from .at on */
+	uint64_t heard_ms; /* it last asked, or read an answer */
+	struct app *app;   /* registered, not yet attached */
+	json_t *rows;	   /* being sent, from .at on */
 	size_t at;
 };
 
@@ -50,6 +56,7 @@ struct server {
 	struct client *clients;
 	unsigned n_clients;
 	bool closing;
+	bool paused; /* no fd for the next connection: tried again by the tick */
 	char buf[CTL_MSG_MAX + 1];
 };
 
@@ -353,6 +360,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 	struct server *s = c->server;
 	ssize_t n;
 
+	c->heard_ms = now_ms();
 	if (status < 0 || (c->rows != NULL && (events & UV_DISCONNECT))) {
 		client_close(c);
 		return;
@@ -370,46 +378,101 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 		refuse(c, "the request is too long");
 	else
 		handle(c, s->buf, (size_t)n);
+	c->asked = true;
+}
+
+/* An app may ask, but not keep others from it. */
+static bool has_room(const struct server *s, bool outside, uint32_t inside_app)
+{
+	unsigned inside = 0, same = 0;
+
+	for (const struct client *c = s->clients; c != NULL; c = c->next) {
+		inside += !c->outside;
+		same += !c->outside && c->inside_app == inside_app;
+	}
+	return s->n_clients < MAX_CLIENTS &&
+	       (outside || (inside < MAX_INSIDE && same < MAX_PER_APP));
+}
+
+static uint32_t app_of_namespace(struct switch_ctx *sw, uint64_t cookie)
+{
+	const struct app *app;
+	uint32_t id;
+
+	pthread_mutex_lock(&sw->lock);
+	app = app_find_netns(sw, cookie);
+	id = app != NULL ? app->id : 0;
+	pthread_mutex_unlock(&sw->lock);
+	return id;
 }
 
 static void on_connection(uv_poll_t *poll, int status, int events)
 {
 	struct server *s = poll->data;
-	socklen_t len;
 	uint64_t cookie = 0;
-	struct client *c;
+	uint32_t inside_app = 0;
+	struct client *c = NULL;
+	socklen_t len;
+	bool outside;
 	int fd;
 
 	(void)status;
 	(void)events;
 	fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd < 0)
+	if (fd < 0) {
+		if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
+			return;
+		/* it stays in the queue, and readable: without a pause this would spin */
+		log_error_limited("control: a connection waits: %s", strerror(errno));
+		uv_poll_stop(&s->poll);
+		s->paused = true;
 		return;
-	c = s->n_clients < MAX_CLIENTS ? calloc(1, sizeof(*c)) : NULL;
+	}
+	/* the accepted end belongs to the namespace of the socket that connected */
+	len = sizeof(cookie);
+	outside = getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0 &&
+		  cookie == s->sw->st.h->host_cookie;
+	if (!outside)
+		inside_app = app_of_namespace(s->sw, cookie);
+	if (has_room(s, outside, inside_app))
+		c = calloc(1, sizeof(*c));
 	if (c == NULL) {
-		log_warn_limited("control: too many connections (%u); one refused",
-				 s->n_clients);
+		log_warn_limited("control: too many connections (%u, of app %u); one refused",
+				 s->n_clients, inside_app);
 		close(fd);
 		return;
 	}
 	c->server = s;
 	c->fd = fd;
 	c->pidfd = -1;
+	c->outside = outside;
+	c->inside_app = inside_app;
+	c->heard_ms = now_ms();
 	len = sizeof(c->cred);
 	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c->cred, &len);
 	len = sizeof(c->pidfd);
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &c->pidfd, &len) < 0)
 		c->pidfd = (int)syscall(SYS_pidfd_open, c->cred.pid, 0);
-	/* the accepted end belongs to the namespace of the socket that connected */
-	len = sizeof(cookie);
-	c->outside = getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0 &&
-		     cookie == s->sw->st.h->host_cookie;
 	c->next = s->clients;
 	s->clients = c;
 	s->n_clients++;
 	uv_poll_init(s->loop, &c->poll, fd);
 	c->poll.data = c;
 	uv_poll_start(&c->poll, UV_READABLE | UV_DISCONNECT, on_readable);
+}
+
+void server_tick(struct server *s)
+{
+	uint64_t now = now_ms();
+
+	if (s->paused) {
+		s->paused = false;
+		uv_poll_start(&s->poll, UV_READABLE, on_connection);
+	}
+	for (struct client *c = s->clients; c != NULL; c = c->next) {
+		if ((!c->asked || !c->outside) && now - c->heard_ms > QUIET_MS)
+			client_close(c);
+	}
 }
 
 struct server *server_new(struct switch_ctx *sw, uv_loop_t *loop, int listen_fd)

@@ -262,6 +262,15 @@ struct app *app_find(struct switch_ctx *sw, uint32_t id)
 	return app;
 }
 
+struct app *app_find_netns(struct switch_ctx *sw, uint64_t cookie)
+{
+	struct app *app = sw->apps;
+
+	while (app != NULL && app->netns_cookie != cookie)
+		app = app->next;
+	return app;
+}
+
 void app_ref(struct app *app)
 {
 	app->refs++;

@@ -14,6 +14,8 @@ int app_new(struct switch_ctx *sw, const json_t *reg, uint32_t id, struct app **
 	    size_t err_size);
 void app_publish(struct switch_ctx *sw, struct app *app);
 struct app *app_find(struct switch_ctx *sw, uint32_t id);
+/* Whose network namespace that is (SO_NETNS_COOKIE). */
+struct app *app_find_netns(struct switch_ctx *sw, uint64_t cookie);
 void app_ref(struct app *app);
 void app_unref(struct switch_ctx *sw, struct app *app);
 /* Its last process is gone: services withdrawn, fds closed, freed with the last reference. */
