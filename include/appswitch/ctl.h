@@ -22,7 +22,8 @@
  *      -> {"ok":true, "rows":[{…flat…}, …], "more":true}… -> {"ok":true, "rows":[…]}
  *
  * Who asks is taken from the kernel (SO_PEERPIDFD, SO_PEERCRED and the socket's network
- * namespace), never from the message: register and attach from inside an app are refused. */
+ * namespace), never from the message: register and attach from inside an app are refused, and get
+ * shows an app only what is of its own network. */
 #ifndef APPSWITCH_CTL_H
 #define APPSWITCH_CTL_H
 

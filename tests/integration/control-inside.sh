@@ -14,6 +14,26 @@ check "get works inside"
 assert_eq 10.0.0.5 "$(run -- "$APPSWITCH" get services -o json | jq -r '.[0].vip')"
 assert_eq 2 "$(run -- "$APPSWITCH" get apps -o json | jq length)"
 
+check "... and shows the app's own network only"
+app blue --network blue --ip 10.0.0.8 --name blue-secret -- "$TCP" serve 81 blue
+wait_port 10.0.0.8 81
+app asker --network blue --ip 10.0.0.9 -- /usr/bin/python3 -c \
+	'import signal, socket; s = socket.create_connection(("10.0.0.8", 81)); signal.pause()'
+in_blue() { get connections | jq -e 'any(.[]; .network == "blue")'; }
+wait_for "a connection in blue" in_blue
+for what in services apps connections; do
+	inside=$(run -- "$APPSWITCH" get $what -o json)
+	assert_eq "" "$(jq -r '.[].network | select(. != "default")' <<<"$inside")" "$what of others"
+	assert_eq blue "$(run --network blue -- "$APPSWITCH" get $what -o json |
+		jq -r '.[].network' | sort -u | xargs)" "networks in $what, asked from blue"
+done
+assert_eq 2 "$(run -- "$APPSWITCH" get nodes -o json | jq '.[0].apps')" "apps of the network"
+assert_eq "blue default" "$(get apps | jq -r '.[].network' | sort -u | xargs)" "networks, outside"
+expect_fail run -- unshare -Urn "$APPSWITCH" get apps
+assert_eq "" "$(cat "$T/out")"
+stop asker
+stop blue
+
 check "a nested run: one line, exit 125, CMD does not run"
 expect_status 125 run -- "$APPSWITCH" run -- touch "$T/ran"
 assert_eq 1 "$(wc -l <"$T/err")" "lines: $(cat "$T/err")"

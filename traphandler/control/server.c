@@ -315,11 +315,35 @@ static void send_rows(struct client *c)
 		uv_poll_start(&c->poll, UV_READABLE | UV_DISCONNECT, on_readable);
 }
 
+static char *network_of(struct switch_ctx *sw, uint32_t app_id)
+{
+	const struct app *app;
+	char *name;
+
+	pthread_mutex_lock(&sw->lock);
+	app = app_find(sw, app_id);
+	name = app != NULL ? strdup(app->network) : NULL;
+	pthread_mutex_unlock(&sw->lock);
+	return name;
+}
+
 static void do_get(struct client *c, const json_t *req)
 {
 	const char *what = json_string_value(json_object_get(req, "what"));
-	json_t *rows = what != NULL ? view_rows(c->server->sw, what) : NULL;
+	struct switch_ctx *sw = c->server->sw;
+	_cleanup_free_ char *network = NULL;
+	json_t *rows;
 
+	/* an app has no business with what other networks do */
+	if (!c->outside) {
+		network = network_of(sw, c->inside_app);
+		if (network == NULL) {
+			refuse(c, "this process is in a network namespace that is no app's and "
+				  "not the daemon's: there is nothing to show");
+			return;
+		}
+	}
+	rows = what != NULL ? view_rows(sw, what, network) : NULL;
 	if (rows == NULL || json_object_size(req) != 2) {
 		json_decref(rows);
 		refuse(c, "get wants \"what\": services, apps, connections or nodes");

@@ -10,6 +10,12 @@
 #include <stdio.h>
 #include <string.h>
 
+/* @network is NULL for who may see all of them. */
+static bool shows(const char *network, const char *of)
+{
+	return network == NULL || strcmp(network, of) == 0;
+}
+
 struct dump {
 	struct diag_sock *v;
 	size_t n, cap;
@@ -107,7 +113,7 @@ void view_recount(struct switch_ctx *sw)
 	free(dump.v);
 }
 
-static json_t *services(struct switch_ctx *sw)
+static json_t *services(struct switch_ctx *sw, const char *network)
 {
 	json_t *rows = json_array();
 
@@ -118,7 +124,9 @@ static json_t *services(struct switch_ctx *sw)
 		const struct listener *l = sw->listeners[i];
 		struct as_addr vips[2];
 		char vip[AS_ADDR_STRLEN];
-		unsigned n = l != NULL ? listener_vips(l, vips) : 0;
+		unsigned n = l != NULL && shows(network, l->app->network)
+				     ? listener_vips(l, vips)
+				     : 0;
 
 		for (unsigned v = 0; v < n; v++) {
 			json_array_append_new(
@@ -146,7 +154,7 @@ static void format_time(int64_t when, char *buf, size_t size)
 	strftime(buf, size, "%Y-%m-%dT%H:%M:%SZ", &tm);
 }
 
-static json_t *apps(struct switch_ctx *sw)
+static json_t *apps(struct switch_ctx *sw, const char *network)
 {
 	json_t *rows = json_array();
 
@@ -156,6 +164,8 @@ static json_t *apps(struct switch_ctx *sw)
 						  a6[AS_ADDR_STRLEN] = "";
 		char when[32];
 
+		if (!shows(network, app->network))
+			continue;
 		if (app->own4)
 			as_addr_format(&app->ip4, a4);
 		if (app->own6)
@@ -183,7 +193,7 @@ static const char *network_name(const struct switch_ctx *sw, uint32_t id)
 	return "";
 }
 
-static json_t *connections(struct switch_ctx *sw)
+static json_t *connections(struct switch_ctx *sw, const char *network)
 {
 	json_t *rows = json_array();
 	struct dump dump = { 0 };
@@ -196,7 +206,8 @@ static json_t *connections(struct switch_ctx *sw)
 		char client[AS_ENDPOINT_STRLEN], server[AS_ENDPOINT_STRLEN];
 		struct st_sock rec;
 
-		if (d->name.kind != NAME_CLIENT || d->peer_inode == 0)
+		if (d->name.kind != NAME_CLIENT || d->peer_inode == 0 ||
+		    !shows(network, network_name(sw, d->name.network)))
 			continue;
 		if (!sockrec_get_conn(sw->socks, d->cookie, &rec)) {
 			memset(&rec, 0, sizeof(rec));
@@ -218,22 +229,25 @@ static json_t *connections(struct switch_ctx *sw)
 	return rows;
 }
 
-static json_t *nodes(struct switch_ctx *sw)
+static json_t *nodes(struct switch_ctx *sw, const char *network)
 {
 	json_t *rows;
+	int n = 0;
 
 	pthread_mutex_lock(&sw->lock);
-	rows = json_pack("[{s:s,s:s,s:i,s:s}]", "name", sw->node, "state", "alive", "apps",
-			 (int)sw->n_apps, "version", APPSWITCH_VERSION);
+	for (const struct app *app = sw->apps; app != NULL; app = app->next)
+		n += shows(network, app->network);
+	rows = json_pack("[{s:s,s:s,s:i,s:s}]", "name", sw->node, "state", "alive", "apps", n,
+			 "version", APPSWITCH_VERSION);
 	pthread_mutex_unlock(&sw->lock);
 	return rows;
 }
 
-json_t *view_rows(struct switch_ctx *sw, const char *what)
+json_t *view_rows(struct switch_ctx *sw, const char *what, const char *network)
 {
 	static const struct {
 		const char *what;
-		json_t *(*fn)(struct switch_ctx *sw);
+		json_t *(*fn)(struct switch_ctx *sw, const char *network);
 	} views[] = {
 		{ "services", services },
 		{ "apps", apps },
@@ -243,7 +257,7 @@ json_t *view_rows(struct switch_ctx *sw, const char *what)
 
 	for (size_t i = 0; i < ARRAY_SIZE(views); i++) {
 		if (strcmp(what, views[i].what) == 0)
-			return views[i].fn(sw);
+			return views[i].fn(sw, network);
 	}
 	return NULL;
 }

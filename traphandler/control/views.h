@@ -4,8 +4,9 @@
 
 #include "traphandler/switch.h"
 
-/* A new reference, or NULL: @what is not known (or no memory). */
-json_t *view_rows(struct switch_ctx *sw, const char *what);
+/* Only of @network, unless that is NULL. A new reference, or NULL: @what is not known (or no
+ * memory). */
+json_t *view_rows(struct switch_ctx *sw, const char *what, const char *network);
 
 /* Recounts connections and forgets the records of those that ended. */
 void view_recount(struct switch_ctx *sw);
