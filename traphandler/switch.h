@@ -46,6 +46,7 @@ struct app {
 	atomic_bool has_epoll;
 	_Atomic uint64_t
 		interrupted_ms; /* when a call was last seen to be interrupted; 0: never */
+	atomic_uint quota_told; /* tables it was refused more of, a bit each (quota.h) */
 	/* under lock */
 	struct app *next;
 	struct group *group; /* with whom its traps are read (trap/readers.h) */

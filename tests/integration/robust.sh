@@ -95,6 +95,19 @@ n=$(grep -c "host's network refused" "$T/daemon.log" || :)
 assert_between 1 30 "$n" "lines for 3,000 refused calls"
 healthy
 
+check "an app with more calls in flight than its share: an errno to it, nothing to others"
+app accepts --ip 10.9.6.1 -- /usr/bin/python3 "$R" manyaccepts 4500
+WAIT_MS=60000 wait_line accepts.log '^going on'
+say "$(cat "$T/accepts.log")"
+if ! grep -q skip "$T/accepts.log"; then
+	grep -q "refused [0-9]* {'ENOBUFS'}" "$T/accepts.log" || fail "nothing was refused"
+	assert_eq 1 "$(grep -c "its share of the daemon's calls in flight" "$T/daemon.log")" "lines"
+fi
+healthy
+stop accepts
+wait_for "only the one app" apps_are 1
+healthy
+
 check "5,000 connections open"
 if [ "$(ulimit -Hn)" -ge 12000 ]; then
 	app many --ip 10.9.4.1 -- bash -c 'ulimit -n 6000; exec /usr/bin/python3 "$0" manyserver' "$R"

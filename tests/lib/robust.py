@@ -477,6 +477,36 @@ assert {s.connect_ex(("10.9.0.1", 80)) for _ in range(3000)} == {errno.ENETUNREA
                        pass_fds=(s.fileno(),), check=True)
 
 
+def manyaccepts(n):
+    """More blocking accept() calls at once than one app may have."""
+    import resource
+    threading.stack_size(128 * 1024)
+    ls = socket.create_server(("", 80))
+    refused, lock = [], threading.Lock()
+
+    def one():
+        try:
+            ls.accept()
+        except OSError as e:
+            with lock:
+                refused.append(e.errno)
+
+    for i in range(int(n)):
+        try:
+            threading.Thread(target=one, daemon=True).start()
+        except RuntimeError:
+            print(f"skip: only {i} threads, {resource.getrlimit(resource.RLIMIT_NPROC)}", flush=True)
+            break
+    time.sleep(0.5)
+    names = {errno.errorcode[e] for e in refused}
+    print(f"parked {int(n) - len(refused)}, refused {len(refused)} {names or ''}", flush=True)
+    # What does not wait is served: the app itself is not stuck either.
+    socket.socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    assert ls.getsockname()[1] == 80
+    print("going on", flush=True)
+    signal.pause()
+
+
 def manyserver():
     ls = socket.create_server(("", 80), backlog=4096)
     ls.setblocking(False)

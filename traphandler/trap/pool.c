@@ -1,5 +1,6 @@
 #include "traphandler/trap/pool.h"
 
+#include "traphandler/service/quota.h"
 #include "traphandler/service/registry.h"
 #include "traphandler/trap/dispatch.h"
 #include "traphandler/trap/readers.h"
@@ -27,6 +28,7 @@ struct pool {
 	struct app *by_slot[ST_APPS];
 	uint32_t free_calls[ST_CALLS];
 	unsigned n_free;
+	unsigned held[ST_APPS];	 /* call slots, by QUOTA_OF() */
 	uint32_t next[ST_CALLS]; /* slot + 1: the list that a call slot is in (readers.h) */
 	struct slot_list later;
 };
@@ -191,12 +193,14 @@ static void on_app_hup(struct worker *w, struct app *app)
 
 /* RECV ignores O_NONBLOCK, but it cannot block here: epoll has just seen a notification, only the
  * group's reader receives, and one that is cancelled meanwhile makes RECV say ENOENT. */
-static bool receive(struct worker *w, struct app *app, uint32_t *ret_slot)
+static bool receive(struct worker *w, struct app *app, uint32_t *ret_slot,
+		    bool *ret_share_taken)
 {
 	struct switch_ctx *sw = w->sw;
 	struct pool *pool = sw->pool;
 	struct st_call *call;
 	uint32_t slot;
+	unsigned room;
 	int r;
 
 	pthread_mutex_lock(&sw->lock);
@@ -207,6 +211,9 @@ static bool receive(struct worker *w, struct app *app, uint32_t *ret_slot)
 		usleep(1000);
 		return false;
 	}
+	/* one for each thread is never given to a call that waits */
+	room = pool->n_free > MAX_THREADS ? pool->n_free - MAX_THREADS : 0;
+	*ret_share_taken = !quota_allows(pool->held[QUOTA_OF(app->id)]++, room);
 	slot = pool->free_calls[--pool->n_free];
 	pthread_mutex_unlock(&sw->lock);
 	call = &sw->st.calls[slot];
@@ -216,9 +223,8 @@ static bool receive(struct worker *w, struct app *app, uint32_t *ret_slot)
 	r = ioctl(app->listener_fd, SECCOMP_IOCTL_NOTIF_RECV, &call->notif);
 	if (r < 0) {
 		/* ENOENT: interrupted in between. The kernel may have written to the slot */
-		call->notif.id = 0;
 		pthread_mutex_lock(&sw->lock);
-		pool->free_calls[pool->n_free++] = slot;
+		pool_free_slot(sw, slot);
 		pthread_mutex_unlock(&sw->lock);
 		return false;
 	}
@@ -245,17 +251,34 @@ void pool_put_app(struct switch_ctx *sw, struct app *app)
 	pthread_mutex_unlock(&sw->lock);
 }
 
+/* A call that may wait, of an app with as many of them as it may have: as if memory were short. */
+static void refuse(struct worker *w, struct app *app, uint32_t slot)
+{
+	struct trap t = {
+		.sw = w->sw, .w = w, .app = app, .call = &w->sw->st.calls[slot], .copy = -1
+	};
+
+	quota_tell(app, QUOTA_CALLS);
+	trap_reply_errno(&t, ENOBUFS);
+}
+
 static void on_app_event(struct worker *w, uint32_t app_slot, uint32_t events)
 {
 	struct app *app = app_by_slot(w->sw, app_slot);
+	bool may_wait, share_taken;
 	uint32_t slot;
 
 	if (app == NULL)
 		return;
-	if ((events & EPOLLIN) && receive(w, app, &slot)) {
-		if (trap_may_wait(w->sw->st.calls[slot].notif.data.nr))
-			reader_hand_on_if_more(w);
-		pool_service(w, app, slot);
+	if ((events & EPOLLIN) && receive(w, app, &slot, &share_taken)) {
+		may_wait = trap_may_wait(w->sw->st.calls[slot].notif.data.nr);
+		if (may_wait && share_taken) {
+			refuse(w, app, slot);
+		} else {
+			if (may_wait)
+				reader_hand_on_if_more(w);
+			pool_service(w, app, slot);
+		}
 	} else if (events & (EPOLLHUP | EPOLLERR)) {
 		on_app_hup(w, app);
 	}
@@ -314,6 +337,8 @@ int pool_start(struct switch_ctx *sw, int pns_fd)
 	for (uint32_t i = ST_CALLS; i-- > 0;) {
 		if (sw->st.calls[i].notif.id == 0)
 			pool->free_calls[pool->n_free++] = i;
+		else
+			pool->held[QUOTA_OF(sw->st.calls[i].app)]++;
 	}
 	pool->max_busy = cpus < 2 ? 2 : cpus > MAX_BUSY ? MAX_BUSY : (unsigned)cpus;
 	sw->pool = pool;
@@ -391,7 +416,9 @@ void pool_resume_later(struct switch_ctx *sw, uint32_t slot)
 
 void pool_free_slot(struct switch_ctx *sw, uint32_t slot)
 {
-	assert(sw->pool->n_free < ST_CALLS);
+	assert(sw->pool->n_free < ST_CALLS &&
+	       sw->pool->held[QUOTA_OF(sw->st.calls[slot].app)] > 0);
+	sw->pool->held[QUOTA_OF(sw->st.calls[slot].app)]--;
 	__atomic_store_n(&sw->st.calls[slot].notif.id, 0, __ATOMIC_RELEASE);
 	sw->pool->free_calls[sw->pool->n_free++] = slot;
 }
