@@ -45,14 +45,17 @@ struct daemon {
 	bool had_app;
 };
 
-static void raise_nofile(void)
+/* Returns how many listeners there are fds for: each takes one, and one more while it is waited
+ * on; half of them stay for everything else. */
+static unsigned raise_nofile(void)
 {
 	struct rlimit rl;
 
-	if (getrlimit(RLIMIT_NOFILE, &rl) == 0) {
-		rl.rlim_cur = rl.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &rl);
-	}
+	if (getrlimit(RLIMIT_NOFILE, &rl) < 0)
+		return ST_LISTENERS;
+	rl.rlim_cur = rl.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &rl);
+	return rl.rlim_max / 4 < ST_LISTENERS ? (unsigned)(rl.rlim_max / 4) : ST_LISTENERS;
 }
 
 static int make_parent(const char *path)
@@ -409,7 +412,7 @@ int daemon_run(const struct daemon_config *cfg)
 	if (cfg->embedded)
 		log_to_syslog();
 	signal(SIGPIPE, SIG_IGN);
-	raise_nofile();
+	d->sw.max_listeners = raise_nofile();
 	r = epoll_readd_reserve();
 	if (r < 0)
 		return say("file descriptors", r);

@@ -52,6 +52,7 @@ struct app {
 	struct group *group; /* with whom its traps are read (trap/readers.h) */
 	unsigned refs;
 	bool ended;
+	unsigned n_listeners;
 	unsigned stalled;	   /* workers stuck in its memory: its traps wait */
 	unsigned busy;		   /* workers in a call that may wait for this app */
 	struct slot_list deferred; /* calls that wait for that, or for one of the same thread */
@@ -101,7 +102,8 @@ struct switch_ctx {
 	struct app *apps;
 	unsigned n_apps;
 	struct listener *listeners[ST_LISTENERS];
-	struct listener *by_anchor[4096]; /* open hash by anchor; chained by hnext below */
+	unsigned n_listeners, max_listeners; /* as many as there are fds for */
+	struct listener *by_anchor[4096];    /* open hash by anchor; chained by hnext below */
 	struct listener *hnext[ST_LISTENERS];
 	struct svc_table *svc;
 	struct {

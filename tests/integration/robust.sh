@@ -141,7 +141,11 @@ wait_port 10.9.0.1 80
 app greedy --ip 10.9.5.1 -- /usr/bin/python3 "$R" manylisten
 wait_line greedy.log '^full'
 cat "$T/greedy.log"
-alive daemon || fail "the daemon ended"
+assert_eq 1 "$(grep -c "its share of the daemon's listeners" "$T/daemon.log")" "lines about it"
+healthy # also while the greedy one has its share
+app modest --ip 10.9.5.2 -- "$TCP" serve 80 modest
+wait_port 10.9.5.2 80
+stop modest
 kill -USR1 "${PID[greedy]}"
 await greedy
 assert_eq 0 "$STATUS" "the greedy app: $(cat "$T/greedy.log")"

@@ -15,6 +15,7 @@
 #include "traphandler/conn/accept.h"
 #include "traphandler/conn/replace.h"
 #include "traphandler/service/diag.h"
+#include "traphandler/service/quota.h"
 #include "traphandler/service/registry.h"
 #include "traphandler/service/sockrec.h"
 #include "traphandler/trap/pool.h"
@@ -214,8 +215,11 @@ static void listen_native(struct trap *t, struct sock *s)
 	}
 	if (r < 0) {
 		free(l);
-		log_error_limited("app %u: no listener on port %u: %s", t->app->id,
-				  s->bound.port, strerror(-r));
+		if (r == -ENOBUFS)
+			quota_tell(t->app, QUOTA_LISTENERS);
+		else
+			log_error_limited("app %u: no listener on port %u: %s", t->app->id,
+					  s->bound.port, strerror(-r));
 		/* out of LISTEN again, still bound */
 		shutdown(s->fd, SHUT_RD);
 		trap_reply_errno(t, r == -EMFILE || r == -ENFILE ? ENOBUFS : -r);

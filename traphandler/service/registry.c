@@ -1,6 +1,7 @@
 #include "traphandler/service/registry.h"
 
 #include "traphandler/conn/accept.h"
+#include "traphandler/service/quota.h"
 #include "traphandler/service/sockrec.h"
 #include "traphandler/trap/target.h"
 
@@ -382,10 +383,16 @@ int listener_add(struct switch_ctx *sw, struct listener *l)
 	struct st_listener *sl;
 	uint32_t slot = 0;
 
+	/* one that is taken over was allowed before */
+	if (l->serial == 0 &&
+	    !quota_allows(l->app->n_listeners, sw->max_listeners > sw->n_listeners
+						       ? sw->max_listeners - sw->n_listeners
+						       : 0))
+		return -ENOBUFS;
 	while (slot < ST_LISTENERS && sw->listeners[slot] != NULL)
 		slot++;
 	if (slot == ST_LISTENERS)
-		return -ENOSPC;
+		return -ENOBUFS;
 	op.id = l->slot = slot;
 	if (l->serial == 0)
 		l->serial = ++sw->listener_serial;
@@ -400,6 +407,8 @@ int listener_add(struct switch_ctx *sw, struct listener *l)
 	sw->listeners[slot] = l;
 	sw->hnext[slot] = BY_ANCHOR(sw, l->anchor);
 	BY_ANCHOR(sw, l->anchor) = l;
+	sw->n_listeners++;
+	l->app->n_listeners++;
 	app_ref(l->app);
 
 	sl = &sw->st.listeners[slot];
@@ -457,6 +466,8 @@ void listener_end(struct switch_ctx *sw, struct listener *l)
 		p = &sw->hnext[(*p)->slot];
 	*p = sw->hnext[l->slot];
 	sw->listeners[l->slot] = NULL;
+	sw->n_listeners--;
+	l->app->n_listeners--;
 	__atomic_store_n(&sw->st.listeners[l->slot].anchor, 0, __ATOMIC_RELEASE);
 	accept_listener_gone(sw, l);
 	/* the port is free at once, whoever still holds a reference; a process that kept a copy of
