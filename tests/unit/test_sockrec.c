@@ -17,6 +17,8 @@
 
 static const uint64_t nobody[1];
 static const char cubic[16] = "cubic";
+#define APP 1
+
 static const char name_of_16[16] = "0123456789abcdef";
 
 struct fixture {
@@ -85,9 +87,9 @@ static void test_an_unknown_socket_has_nothing(void **state)
 		assert_string_equal(cong, "before");
 		/* the same where others have everything */
 		sockrec_add_conn(f->s, 2, 1, 1, 1);
-		assert_int_equal(sockrec_set_opt(f->s, 2, true, 6, 1, 1), 0);
-		assert_int_equal(sockrec_set_congestion(f->s, 2, true, cubic), 0);
-		sockrec_mark_refused(f->s, 2);
+		assert_int_equal(sockrec_set_opt(f->s, APP, 2, true, 6, 1, 1), 0);
+		assert_int_equal(sockrec_set_congestion(f->s, APP, 2, true, cubic), 0);
+		sockrec_mark_refused(f->s, APP, 2);
 	}
 }
 
@@ -117,7 +119,7 @@ static void test_set_then_get_for_more_options_than_one_record_holds(void **stat
 	for (int pass = 0; pass < 3; pass++) { /* first set, then changed */
 		for (int i = 0; i < N; i++) {
 			for (uint64_t cookie = 1; cookie <= 3; cookie++)
-				assert_int_equal(sockrec_set_opt(f->s, cookie, false, 6, i,
+				assert_int_equal(sockrec_set_opt(f->s, APP, cookie, false, 6, i,
 								 i * 10 + pass - (int)cookie),
 						 0);
 		}
@@ -142,7 +144,8 @@ static void test_an_option_value_may_be_any_int(void **state)
 	int v;
 
 	for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
-		assert_int_equal(sockrec_set_opt(f->s, 5, true, 0xffff, 0xffff, values[i]), 0);
+		assert_int_equal(sockrec_set_opt(f->s, APP, 5, true, 0xffff, 0xffff, values[i]),
+				 0);
 		assert_true(sockrec_get_opt(f->s, 5, 0xffff, 0xffff, &v));
 		assert_int_equal(v, values[i]);
 	}
@@ -153,8 +156,8 @@ static void test_a_congestion_name_may_fill_its_sixteen_bytes(void **state)
 	struct fixture *f = *state;
 	char got[16];
 
-	assert_int_equal(sockrec_set_congestion(f->s, 5, false, cubic), 0);
-	assert_int_equal(sockrec_set_congestion(f->s, 5, false, name_of_16), 0);
+	assert_int_equal(sockrec_set_congestion(f->s, APP, 5, false, cubic), 0);
+	assert_int_equal(sockrec_set_congestion(f->s, APP, 5, false, name_of_16), 0);
 	assert_true(sockrec_get_congestion(f->s, 5, got));
 	assert_memory_equal(got, name_of_16, 16);
 	assert_int_equal(sockrec_count(f->s), 1);
@@ -164,12 +167,12 @@ static void test_a_refusal_is_told_once(void **state)
 {
 	struct fixture *f = *state;
 
-	sockrec_mark_refused(f->s, 5);
-	sockrec_mark_refused(f->s, 5); /* refused again before it was told */
+	sockrec_mark_refused(f->s, APP, 5);
+	sockrec_mark_refused(f->s, APP, 5); /* refused again before it was told */
 	assert_false(sockrec_take_refused(f->s, 6));
 	assert_true(sockrec_take_refused(f->s, 5));
 	assert_false(sockrec_take_refused(f->s, 5));
-	sockrec_mark_refused(f->s, 5); /* and the next refusal again */
+	sockrec_mark_refused(f->s, APP, 5); /* and the next refusal again */
 	assert_true(sockrec_take_refused(f->s, 5));
 	assert_int_equal(sockrec_count(f->s), 0);
 }
@@ -181,10 +184,10 @@ static void test_moved_options_are_the_new_sockets_alone(void **state)
 	int v;
 
 	for (int i = 0; i < 9; i++) {
-		assert_int_equal(sockrec_set_opt(f->s, 5, false, 6, i, i), 0);
-		assert_int_equal(sockrec_set_opt(f->s, 6, false, 6, i, -i), 0);
+		assert_int_equal(sockrec_set_opt(f->s, APP, 5, false, 6, i, i), 0);
+		assert_int_equal(sockrec_set_opt(f->s, APP, 6, false, 6, i, -i), 0);
 	}
-	assert_int_equal(sockrec_set_congestion(f->s, 5, false, cubic), 0);
+	assert_int_equal(sockrec_set_congestion(f->s, APP, 5, false, cubic), 0);
 	sockrec_move(f->s, 5, 7);
 	sockrec_move(f->s, 99, 98); /* of nothing: nothing */
 	for (int i = 0; i < 9; i++) {
@@ -205,7 +208,7 @@ static void test_moved_options_live_as_long_as_a_stand_ins(void **state)
 	uint32_t now = 10000;
 	int v;
 
-	assert_int_equal(sockrec_set_opt(f->s, 5, false, 6, 1, 1), 0);
+	assert_int_equal(sockrec_set_opt(f->s, APP, 5, false, 6, 1, 1), 0);
 	backdate(f, 5, now - 1);
 	sockrec_sweep(f->s, nobody, 0, now);
 	assert_true(sockrec_get_opt(f->s, 5, 6, 1, &v)); /* native: not in any dump */
@@ -221,7 +224,7 @@ static void test_any_opts_is_true_exactly_while_there_are_some(void **state)
 	assert_false(sockrec_any_opts(f->s));
 	sockrec_add_conn(f->s, 1, 1, 1, 1);
 	assert_false(sockrec_any_opts(f->s));
-	assert_int_equal(sockrec_set_opt(f->s, 1, true, 6, 1, 1), 0);
+	assert_int_equal(sockrec_set_opt(f->s, APP, 1, true, 6, 1, 1), 0);
 	assert_true(sockrec_any_opts(f->s));
 	next_daemon(f);
 	assert_true(sockrec_any_opts(f->s));
@@ -261,9 +264,10 @@ static void test_options_of_a_native_socket_stay_an_hour(void **state)
 	int v;
 
 	for (uint64_t cookie = 5; cookie <= 6; cookie++) {
-		assert_int_equal(sockrec_set_opt(f->s, cookie, false, 6, 1, 1), 0);
-		assert_int_equal(sockrec_set_congestion(f->s, cookie, false, name_of_16), 0);
-		sockrec_mark_refused(f->s, cookie);
+		assert_int_equal(sockrec_set_opt(f->s, APP, cookie, false, 6, 1, 1), 0);
+		assert_int_equal(sockrec_set_congestion(f->s, APP, cookie, false, name_of_16),
+				 0);
+		sockrec_mark_refused(f->s, APP, cookie);
 		backdate(f, cookie, t);
 	}
 	sockrec_sweep(f->s, live, 1, t + 3599);
@@ -287,10 +291,11 @@ static void test_the_next_daemon_knows_every_record(void **state)
 
 	for (uint64_t cookie = 1; cookie <= 1000; cookie++) {
 		sockrec_add_conn(f->s, cookie, (uint32_t)cookie, 2, 3);
-		assert_int_equal(sockrec_set_opt(f->s, cookie, true, 6, 7, (int)cookie), 0);
+		assert_int_equal(sockrec_set_opt(f->s, APP, cookie, true, 6, 7, (int)cookie),
+				 0);
 	}
-	assert_int_equal(sockrec_set_congestion(f->s, 5, true, name_of_16), 0);
-	sockrec_mark_refused(f->s, 5);
+	assert_int_equal(sockrec_set_congestion(f->s, APP, 5, true, name_of_16), 0);
+	sockrec_mark_refused(f->s, APP, 5);
 	next_daemon(f);
 	assert_int_equal(sockrec_count(f->s), 2002);
 	for (uint64_t cookie = 1; cookie <= 1000; cookie++) {
@@ -305,32 +310,78 @@ static void test_the_next_daemon_knows_every_record(void **state)
 	assert_false(sockrec_take_refused(f->s, 5));
 }
 
+static void test_one_app_gets_as_much_as_it_leaves(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t cookie = 1;
+	struct st_sock c;
+
+	/* native sockets: half of the table, and of that half */
+	while (sockrec_set_opt(f->s, 7, cookie, false, 6, 1, 1) == 0)
+		cookie++;
+	assert_int_equal(cookie - 1, ST_SOCKS / 4);
+	assert_int_equal(sockrec_set_congestion(f->s, 7, cookie, false, name_of_16), -ENOMEM);
+	sockrec_mark_refused(f->s, 7, cookie);
+	assert_false(sockrec_take_refused(f->s, cookie));
+	/* stand-ins: half of the table */
+	while (sockrec_set_opt(f->s, 7, cookie, true, 6, 1, 1) == 0)
+		cookie++;
+	assert_int_equal(cookie - 1, ST_SOCKS / 2);
+	sockrec_add_conn(f->s, cookie, 7, 0, 0);
+	assert_false(sockrec_get_conn(f->s, cookie, &c));
+	/* another one has room */
+	sockrec_add_conn(f->s, cookie, 8, 0, 0);
+	assert_true(sockrec_get_conn(f->s, cookie, &c));
+	for (int i = 0; i < 1000; i++)
+		assert_int_equal(sockrec_set_opt(f->s, 8, ++cookie, i % 2, 6, 1, 1), 0);
+	/* and the first, when its own are gone */
+	sockrec_sweep(f->s, nobody, 0, ALL_OLD);
+	assert_int_equal(sockrec_set_opt(f->s, 7, 1, true, 6, 1, 1), 0);
+}
+
+static void test_a_share_survives_the_daemon(void **state)
+{
+	struct fixture *f = *state;
+	struct st_sock c;
+
+	for (uint64_t cookie = 1; cookie <= ST_SOCKS / 2; cookie++)
+		sockrec_add_conn(f->s, cookie, 7, 0, 0);
+	next_daemon(f);
+	sockrec_add_conn(f->s, ST_SOCKS, 7, 0, 0);
+	assert_false(sockrec_get_conn(f->s, ST_SOCKS, &c));
+	sockrec_add_conn(f->s, ST_SOCKS, 8, 0, 0);
+	assert_true(sockrec_get_conn(f->s, ST_SOCKS, &c));
+}
+
+/* As many as there are apps: what stays free is as much as one of them has. */
 static void test_a_full_table_says_so_and_goes_on(void **state)
 {
 	struct fixture *f = *state;
 	struct st_sock c;
-	uint64_t live[] = { 1, ST_SOCKS };
+	size_t n;
 	int v;
 
 	for (uint64_t cookie = 1; cookie <= ST_SOCKS; cookie++)
 		sockrec_add_conn(f->s, cookie, (uint32_t)cookie, 0, 0);
-	assert_int_equal(sockrec_count(f->s), ST_SOCKS);
+	n = sockrec_count(f->s);
+	assert_in_range(n, ST_SOCKS - ST_SOCKS / ST_APPS, ST_SOCKS - 1);
 	sockrec_add_conn(f->s, ST_SOCKS + 1, 1, 0, 0);
 	assert_false(sockrec_get_conn(f->s, ST_SOCKS + 1, &c));
-	assert_int_equal(sockrec_set_opt(f->s, 1, true, 6, 1, 1), -ENOMEM);
-	assert_int_equal(sockrec_set_congestion(f->s, 1, true, name_of_16), -ENOMEM);
-	sockrec_mark_refused(f->s, 1);
+	assert_int_equal(sockrec_set_opt(f->s, APP, 1, true, 6, 1, 1), -ENOMEM);
+	assert_int_equal(sockrec_set_congestion(f->s, APP, 1, true, name_of_16), -ENOMEM);
+	sockrec_mark_refused(f->s, APP, 1);
 	assert_false(sockrec_take_refused(f->s, 1));
-	for (uint64_t cookie = 1; cookie <= ST_SOCKS; cookie++)
+	for (uint64_t cookie = 1; cookie <= n; cookie++)
 		assert_true(sockrec_get_conn(f->s, cookie, &c) && c.app == cookie);
+	uint64_t live[] = { 1, n };
 	sockrec_sweep(f->s, live, ARRAY_SIZE(live), ALL_OLD);
 	assert_int_equal(sockrec_count(f->s), 2);
-	assert_true(sockrec_get_conn(f->s, ST_SOCKS, &c)); /* the highest slot, behind holes */
-	/* all of the room is there again */
-	for (uint64_t cookie = 2; cookie < ST_SOCKS; cookie++)
-		assert_int_equal(sockrec_set_opt(f->s, cookie, true, 6, 1, 5), 0);
-	assert_int_equal(sockrec_set_opt(f->s, ST_SOCKS + 1, true, 6, 1, 5), -ENOMEM);
-	assert_true(sockrec_get_opt(f->s, ST_SOCKS - 1, 6, 1, &v));
+	assert_true(sockrec_get_conn(f->s, n, &c)); /* the highest slot, behind holes */
+	/* all of the room is there again; at its very end the order decides who is refused */
+	for (uint64_t cookie = 2; cookie < n - ST_SOCKS / ST_APPS; cookie++)
+		assert_int_equal(sockrec_set_opt(f->s, (uint32_t)cookie, cookie, true, 6, 1, 5),
+				 0);
+	assert_true(sockrec_get_opt(f->s, n - 1 - ST_SOCKS / ST_APPS, 6, 1, &v));
 }
 
 static void test_the_next_daemon_reuses_the_room_of_the_gone(void **state)
@@ -353,7 +404,7 @@ static void test_moves_without_end_need_no_room(void **state)
 	struct fixture *f = *state;
 	int v;
 
-	assert_int_equal(sockrec_set_opt(f->s, 1, false, 6, 1, 5), 0);
+	assert_int_equal(sockrec_set_opt(f->s, APP, 1, false, 6, 1, 5), 0);
 	for (uint64_t i = 1; i < 100000; i++)
 		sockrec_move(f->s, i, i + 1);
 	assert_true(sockrec_get_opt(f->s, 100000, 6, 1, &v));
@@ -452,12 +503,12 @@ static void model_step(struct fixture *f, struct model *m, bool dense)
 		m->sock[i].app = (uint32_t)v;
 		break;
 	case 1:
-		assert_int_equal(sockrec_set_congestion(f->s, cookie, v & 1, name), 0);
+		assert_int_equal(sockrec_set_congestion(f->s, APP, cookie, v & 1, name), 0);
 		m->sock[i].cong = true;
 		m->sock[i].name = name[0];
 		break;
 	case 2:
-		sockrec_mark_refused(f->s, cookie);
+		sockrec_mark_refused(f->s, APP, cookie);
 		m->sock[i].refused = true;
 		break;
 	case 3:
@@ -475,7 +526,7 @@ static void model_step(struct fixture *f, struct model *m, bool dense)
 		assert_model(f, m, j, dense);
 		break;
 	default:
-		assert_int_equal(sockrec_set_opt(f->s, cookie, v & 1, 6, o, v), 0);
+		assert_int_equal(sockrec_set_opt(f->s, APP, cookie, v & 1, 6, o, v), 0);
 		m->sock[i].has[o] = true;
 		m->sock[i].opt[o] = v;
 		break;
@@ -527,8 +578,8 @@ static void *use_own_sockets(void *arg)
 		struct st_sock c;
 		int v = 0;
 
-		sockrec_set_opt(j->s, from, false, 6, 1, (int)from);
-		sockrec_mark_refused(j->s, from);
+		sockrec_set_opt(j->s, APP, from, false, 6, 1, (int)from);
+		sockrec_mark_refused(j->s, APP, from);
 		j->wrong += !sockrec_take_refused(j->s, from);
 		sockrec_move(j->s, from, to);
 		sockrec_add_conn(j->s, to, (uint32_t)to, 0, 0);
@@ -573,6 +624,8 @@ int main(void)
 		TEST(test_sweep_spares_the_living_and_the_young),
 		TEST(test_options_of_a_native_socket_stay_an_hour),
 		TEST(test_the_next_daemon_knows_every_record),
+		TEST(test_one_app_gets_as_much_as_it_leaves),
+		TEST(test_a_share_survives_the_daemon),
 		TEST(test_a_full_table_says_so_and_goes_on),
 		TEST(test_the_next_daemon_reuses_the_room_of_the_gone),
 		TEST(test_moves_without_end_need_no_room),

@@ -250,7 +250,7 @@ static void refuse_non_blocking(struct trap *t, const struct sock *s,
 	r = connect(s->fd, (struct sockaddr *)&ss, len) < 0 ? errno : 0;
 	t->w->addfd_since_ms = 0;
 	if (r == EINPROGRESS || r == EINTR) {
-		sockrec_mark_refused(t->sw->socks, sock_cookie(s->fd));
+		sockrec_mark_refused(t->sw->socks, t->app->id, sock_cookie(s->fd));
 		trap_reply_errno(t, EINPROGRESS);
 	} else {
 		trap_reply_errno(t, ECONNREFUSED);

@@ -1,6 +1,7 @@
 #include "traphandler/conn/replace.h"
 
 #include "traphandler/conn/epoll_readd.h"
+#include "traphandler/service/quota.h"
 #include "traphandler/service/sockrec.h"
 #include "traphandler/trap/pool.h"
 #include "traphandler/trap/readers.h"
@@ -177,9 +178,9 @@ static int find_copies(struct trap *t, int fdno, int old, int *ret, int max)
 
 void replace_note_dup(struct trap *t, int fd)
 {
-	if (sockrec_set_opt(t->sw->socks, sock_cookie(fd), false, LEVEL_OWN, OWN_DUPPED, 1) < 0)
-		log_warn_limited("app %u: a dup'd socket could not be noted: no memory",
-				 t->app->id);
+	if (sockrec_set_opt(t->sw->socks, t->app->id, sock_cookie(fd), false, LEVEL_OWN,
+			    OWN_DUPPED, 1) < 0)
+		quota_tell(t->app, QUOTA_SOCKS);
 }
 
 static int replace_one(struct trap *t, int fdno, int fd)

@@ -2,6 +2,7 @@
 
 #include "traphandler/conn/connect.h"
 #include "traphandler/conn/standin.h"
+#include "traphandler/service/quota.h"
 #include "traphandler/service/registry.h"
 #include "traphandler/service/sockrec.h"
 #include "traphandler/trap/target.h"
@@ -311,10 +312,16 @@ static int try_and_record(struct trap *t, const struct sock *s, int level, int n
 	pthread_mutex_unlock(&scratch_lock);
 	if (r < 0 || now_len == 0)
 		return r;
-	if (congestion)
-		return sockrec_set_congestion(t->sw->socks, sock_cookie(s->fd), standin, now);
 	memcpy(&v, now, sizeof(v));
-	return sockrec_set_opt(t->sw->socks, sock_cookie(s->fd), standin, level, name, v);
+	if (congestion)
+		r = sockrec_set_congestion(t->sw->socks, t->app->id, sock_cookie(s->fd),
+					   standin, now);
+	else
+		r = sockrec_set_opt(t->sw->socks, t->app->id, sock_cookie(s->fd), standin,
+				    level, name, v);
+	if (r == -ENOMEM)
+		quota_tell(t->app, QUOTA_SOCKS);
+	return r;
 }
 
 static int set(struct trap *t, const struct sock *s, int level, int name)
@@ -364,8 +371,8 @@ static void set_native(struct trap *t, const struct sock *s, int level, int name
 
 	if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY &&
 	    trap_read(t, t->args[3], &v, sizeof(v)) == 0)
-		(void)sockrec_set_opt(t->sw->socks, sock_cookie(s->fd), false, level, name,
-				      v != 0);
+		(void)sockrec_set_opt(t->sw->socks, t->app->id, sock_cookie(s->fd), false,
+				      level, name, v != 0);
 	else if (level != SOL_SOCKET || name == SO_REUSEPORT || name == SO_INCOMING_CPU)
 		(void)set(t, s, level, name);
 	trap_reply_continue(t);

@@ -1,5 +1,7 @@
 #include "traphandler/service/quota.h"
 
+#include "traphandler/switch.h"
+
 #include <appswitch/log.h>
 
 void quota_tell(struct app *app, enum quota_table table)

@@ -5,7 +5,12 @@
 #ifndef TRAPHANDLER_QUOTA_H
 #define TRAPHANDLER_QUOTA_H
 
-#include "traphandler/switch.h"
+#include "traphandler/state/state.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct app;
 
 /* Counts by app; two apps whose ids are ST_APPS apart share one. */
 #define QUOTA_OF(app_id) ((app_id) % ST_APPS)

@@ -1,5 +1,7 @@
 #include "traphandler/service/sockrec.h"
 
+#include "traphandler/service/quota.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -13,13 +15,17 @@ struct sockrec {
 	uint32_t *heads;
 	unsigned bits; /* log2 of the number of heads */
 	uint32_t *next;
-	size_t cap_next;
+	uint16_t *owner;	    /* QUOTA_OF() the app it counts for, or NOBODY */
+	size_t cap_next;	    /* of both */
+	uint32_t held[ST_APPS + 1]; /* records by owner */
 	size_t n_used;
 	uint32_t *free_list;
 	size_t n_free, cap_free;
 	_Atomic size_t n_opts;
 	size_t n_native; /* option records of sockets that no dump shows; by the last sweep, plus new */
 };
+
+#define NOBODY ST_APPS
 
 uint32_t sockrec_now(void)
 {
@@ -52,6 +58,7 @@ static int index_reserve(struct sockrec *s, uint32_t slot)
 	if (slot >= s->cap_next) {
 		size_t cap = s->cap_next ? s->cap_next * 2 : 256;
 		uint32_t *p;
+		uint16_t *o;
 
 		while (cap <= slot)
 			cap *= 2;
@@ -59,6 +66,10 @@ static int index_reserve(struct sockrec *s, uint32_t slot)
 		if (p == NULL)
 			return -ENOMEM;
 		s->next = p;
+		o = realloc(s->owner, cap * sizeof(*o));
+		if (o == NULL)
+			return -ENOMEM;
+		s->owner = o;
 		s->cap_next = cap;
 	}
 	if (s->n_used < n_old)
@@ -129,15 +140,34 @@ static void drop(struct sockrec *s, struct st_sock *r)
 	if (r->kind != ST_SOCK_CONN)
 		s->n_opts--;
 	index_remove(s, r->cookie, slot);
+	s->held[s->owner[slot]]--;
 	__atomic_store_n(&r->cookie, 0, __ATOMIC_RELEASE);
 	give_back(s, slot);
 }
 
-static struct st_sock *add(struct sockrec *s, uint64_t cookie, int kind)
+static void own(struct sockrec *s, uint32_t slot, uint32_t owner)
+{
+	s->owner[slot] = (uint16_t)owner;
+	s->held[owner]++;
+}
+
+/* Records of a socket that no dump shows live on: they are half of the table at most. */
+static size_t room_for(const struct sockrec *s, bool native)
+{
+	size_t room = ST_SOCKS - s->n_used, other;
+
+	other = s->n_native < ST_SOCKS / 2 ? ST_SOCKS / 2 - s->n_native : 0;
+	return native && other < room ? other : room;
+}
+
+static struct st_sock *add(struct sockrec *s, uint32_t app, uint64_t cookie, int kind,
+			   bool native)
 {
 	struct st_sock *r;
 	uint32_t slot;
 
+	if (!quota_allows(s->held[QUOTA_OF(app)], room_for(s, native)))
+		return NULL;
 	if (s->n_free > 0)
 		slot = s->free_list[--s->n_free];
 	else if (s->st->h->socks_high < ST_SOCKS)
@@ -152,10 +182,9 @@ static struct st_sock *add(struct sockrec *s, uint64_t cookie, int kind)
 	r->since = sockrec_now();
 	__atomic_store_n(&r->cookie, cookie, __ATOMIC_RELEASE);
 	index_put(s, cookie, slot);
-	if (kind != ST_SOCK_CONN) {
-		s->n_opts++;
-		s->n_native++;
-	}
+	own(s, slot, QUOTA_OF(app));
+	s->n_opts += kind != ST_SOCK_CONN;
+	s->n_native += native;
 	return r;
 }
 
@@ -181,6 +210,8 @@ struct sockrec *sockrec_new(struct state *st)
 		if (index_reserve(s, i) < 0)
 			return sockrec_free(s);
 		index_put(s, st->socks[i].cookie, i);
+		own(s, i,
+		    st->socks[i].kind == ST_SOCK_CONN ? QUOTA_OF(st->socks[i].app) : NOBODY);
 		if (st->socks[i].kind != ST_SOCK_CONN)
 			s->n_opts++;
 	}
@@ -194,6 +225,7 @@ struct sockrec *sockrec_free(struct sockrec *s)
 	pthread_mutex_destroy(&s->lock);
 	free(s->heads);
 	free(s->next);
+	free(s->owner);
 	free(s->free_list);
 	free(s);
 	return NULL;
@@ -205,7 +237,7 @@ void sockrec_add_conn(struct sockrec *s, uint64_t cookie, uint32_t app, uint32_t
 	struct st_sock *r;
 
 	pthread_mutex_lock(&s->lock);
-	r = add(s, cookie, ST_SOCK_CONN);
+	r = add(s, app, cookie, ST_SOCK_CONN, false);
 	if (r != NULL) {
 		r->app = app;
 		r->conn.server_app = server_app;
@@ -240,8 +272,8 @@ static struct st_opt *find_opt(struct sockrec *s, uint64_t cookie, int level, in
 	return NULL;
 }
 
-int sockrec_set_opt(struct sockrec *s, uint64_t cookie, bool standin, int level, int name,
-		    int value)
+int sockrec_set_opt(struct sockrec *s, uint32_t app, uint64_t cookie, bool standin, int level,
+		    int name, int value)
 {
 	uint32_t at = 0;
 	struct st_sock *r;
@@ -253,8 +285,8 @@ int sockrec_set_opt(struct sockrec *s, uint64_t cookie, bool standin, int level,
 	if (o == NULL) {
 		while ((r = find(s, cookie, ST_SOCK_OPTS, &at)) != NULL && r->n == ST_OPTS)
 			;
-		if (r == NULL && (standin || s->n_native < ST_SOCKS / 2))
-			r = add(s, cookie, ST_SOCK_OPTS);
+		if (r == NULL)
+			r = add(s, app, cookie, ST_SOCK_OPTS, !standin);
 		if (r != NULL) {
 			r->app = standin;
 			o = &r->opts[r->n];
@@ -285,7 +317,7 @@ bool sockrec_get_opt(struct sockrec *s, uint64_t cookie, int level, int name, in
 	return o != NULL;
 }
 
-int sockrec_set_congestion(struct sockrec *s, uint64_t cookie, bool standin,
+int sockrec_set_congestion(struct sockrec *s, uint32_t app, uint64_t cookie, bool standin,
 			   const char name[16])
 {
 	struct st_sock *r;
@@ -293,7 +325,7 @@ int sockrec_set_congestion(struct sockrec *s, uint64_t cookie, bool standin,
 	pthread_mutex_lock(&s->lock);
 	r = find(s, cookie, ST_SOCK_CONGESTION, NULL);
 	if (r == NULL)
-		r = add(s, cookie, ST_SOCK_CONGESTION);
+		r = add(s, app, cookie, ST_SOCK_CONGESTION, !standin);
 	if (r != NULL) {
 		r->app = standin;
 		memcpy(r->congestion, name, 16);
@@ -339,11 +371,11 @@ bool sockrec_any_opts(struct sockrec *s)
 	return s->n_opts > 0;
 }
 
-void sockrec_mark_refused(struct sockrec *s, uint64_t cookie)
+void sockrec_mark_refused(struct sockrec *s, uint32_t app, uint64_t cookie)
 {
 	pthread_mutex_lock(&s->lock);
 	if (find(s, cookie, ST_SOCK_REFUSED, NULL) == NULL)
-		(void)add(s, cookie, ST_SOCK_REFUSED);
+		(void)add(s, app, cookie, ST_SOCK_REFUSED, true);
 	pthread_mutex_unlock(&s->lock);
 }
 

@@ -2,7 +2,9 @@
  *
  * One kind says since when a connection exists and between whom; another holds the values of
  * options that an AF_UNIX socket cannot hold itself. A dense array in the memfd plus an index
- * in private memory, rebuilt by a new daemon: 56 + 8 bytes a record.
+ * in private memory, rebuilt by a new daemon: 56 + 10 bytes a record.
+ * Each record counts for the app (an id) that caused it, which has no more than its share (quota.h);
+ * who caused an option record is forgotten with the daemon.
  * Thread-safe (a lock of its own). Records of closed sockets go by sockrec_sweep(). */
 #ifndef TRAPHANDLER_SOCKREC_H
 #define TRAPHANDLER_SOCKREC_H
@@ -16,16 +18,16 @@ struct sockrec;
 struct sockrec *sockrec_new(struct state *st); /* NULL: no memory; indexes what is there */
 struct sockrec *sockrec_free(struct sockrec *s);
 
-/* A connection's record; silently nothing if the table is full (it is only for display). */
+/* A connection's record; silently nothing if there is no room (it is only for display). */
 void sockrec_add_conn(struct sockrec *s, uint64_t cookie, uint32_t app, uint32_t server_app,
 		      uint64_t server_anchor);
 bool sockrec_get_conn(struct sockrec *s, uint64_t cookie, struct st_sock *ret);
 
 /* Option values. 0 or -ENOMEM. */
-int sockrec_set_opt(struct sockrec *s, uint64_t cookie, bool standin, int level, int name,
-		    int value);
+int sockrec_set_opt(struct sockrec *s, uint32_t app, uint64_t cookie, bool standin, int level,
+		    int name, int value);
 bool sockrec_get_opt(struct sockrec *s, uint64_t cookie, int level, int name, int *ret);
-int sockrec_set_congestion(struct sockrec *s, uint64_t cookie, bool standin,
+int sockrec_set_congestion(struct sockrec *s, uint32_t app, uint64_t cookie, bool standin,
 			   const char name[16]);
 bool sockrec_get_congestion(struct sockrec *s, uint64_t cookie, char ret[16]);
 /* What was set on the old socket is now the new one's, a stand-in. */
@@ -34,7 +36,7 @@ void sockrec_move(struct sockrec *s, uint64_t from, uint64_t to);
 bool sockrec_any_opts(struct sockrec *s);
 
 /* A native socket on which a refused non-blocking connect is still to be told. */
-void sockrec_mark_refused(struct sockrec *s, uint64_t cookie);
+void sockrec_mark_refused(struct sockrec *s, uint32_t app, uint64_t cookie);
 bool sockrec_take_refused(struct sockrec *s, uint64_t cookie);
 
 /* Frees the records of sockets not in @live (sorted) that are older than @before_s and, for
