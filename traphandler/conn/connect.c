@@ -16,6 +16,7 @@
 #include "traphandler/conn/accept.h"
 #include "traphandler/conn/replace.h"
 #include "traphandler/conn/standin.h"
+#include "traphandler/service/quota.h"
 #include "traphandler/service/registry.h"
 #include "traphandler/service/sockrec.h"
 #include "traphandler/trap/pool.h"
@@ -45,7 +46,8 @@ struct parked {
 /* A connected stand-in whose connect() was interrupted before it got into place. */
 struct kept {
 	struct kept *next;
-	uint64_t native; /* cookie of the socket it was for */
+	const struct app *app; /* only compared */
+	uint64_t native;       /* cookie of the socket it was for */
 	struct as_endpoint dest;
 	uint64_t until_ns;
 	int fd;
@@ -54,23 +56,35 @@ struct kept {
 static struct kept *kept_list; /* under sw->lock */
 static unsigned kept_n;
 
-static void keep(struct switch_ctx *sw, uint64_t native, const struct as_endpoint *dest, int fd)
+static void keep(struct trap *t, uint64_t native, const struct as_endpoint *dest, int fd)
 {
 	struct kept *k = malloc(sizeof(*k));
+	unsigned mine = 0;
 
-	if (k == NULL || kept_n >= KEPT_MAX) {
-		free(k);
+	if (k == NULL) {
 		close(fd);
 		return;
 	}
-	*k = (struct kept){
-		.native = native, .dest = *dest, .fd = fd, .until_ns = now_ns() + KEPT_NS
-	};
-	pthread_mutex_lock(&sw->lock);
-	k->next = kept_list;
-	kept_list = k;
-	kept_n++;
-	pthread_mutex_unlock(&sw->lock);
+	*k = (struct kept){ .app = t->app,
+			    .native = native,
+			    .dest = *dest,
+			    .fd = fd,
+			    .until_ns = now_ns() + KEPT_NS };
+	pthread_mutex_lock(&t->sw->lock);
+	for (const struct kept *other = kept_list; other != NULL; other = other->next)
+		mine += other->app == t->app;
+	if (quota_allows(mine, KEPT_MAX - kept_n)) {
+		k->next = kept_list;
+		kept_list = k;
+		kept_n++;
+		k = NULL;
+	}
+	pthread_mutex_unlock(&t->sw->lock);
+	if (k != NULL) {
+		quota_tell(t->app, QUOTA_KEPT);
+		close(fd);
+		free(k);
+	}
 }
 
 /* The stand-in of an interrupted connect() of the same socket to the same place (or wherever, if
@@ -347,7 +361,7 @@ static void deliver(struct trap *t, struct sock *s, const struct as_endpoint *de
 		sockrec_move(t->sw->socks, sock_cookie(s->fd), sock_cookie(fd));
 	if (r == -ENOENT || r == -EAGAIN) {
 		t->call->fd = -1;
-		keep(t->sw, sock_cookie(s->fd), dest, fd);
+		keep(t, sock_cookie(s->fd), dest, fd);
 		trap_drop(t);
 		return;
 	}

@@ -10,6 +10,7 @@ void quota_tell(struct app *app, enum quota_table table)
 		[QUOTA_CALLS] = "calls in flight",
 		[QUOTA_LISTENERS] = "listeners",
 		[QUOTA_SOCKS] = "records about sockets",
+		[QUOTA_KEPT] = "interrupted connects",
 	};
 
 	if ((atomic_fetch_or(&app->quota_told, 1u << table) & (1u << table)) == 0)

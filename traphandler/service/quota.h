@@ -20,7 +20,7 @@ static inline bool quota_allows(size_t held, size_t room)
 	return held < room;
 }
 
-enum quota_table { QUOTA_CALLS, QUOTA_LISTENERS, QUOTA_SOCKS };
+enum quota_table { QUOTA_CALLS, QUOTA_LISTENERS, QUOTA_SOCKS, QUOTA_KEPT };
 
 /* One line for the operator, the first time that @app is refused more of @table. Any thread. */
 void quota_tell(struct app *app, enum quota_table table);
