@@ -1,5 +1,6 @@
 #!/bin/bash
-# An app whose memory never comes (userfaultfd) holds up its own traps and nobody else's.
+# An app whose memory never comes (userfaultfd), or an epoll set of which is locked while events are
+# copied there, holds up its own traps and nobody else's.
 . "${0%/*}/../lib/lib.sh"
 
 need python3 jq
@@ -54,5 +55,80 @@ gone() { [ "$(get apps | jq length)" = 1 ]; }
 wait_for "the app to be gone" gone
 out=$(run -- "$TCP" ask 10.0.0.5 80)
 assert_contains "$out" web
+
+check "apps that lock their epoll set, each when another step of a connect() needs it"
+cat >"$T/lock.py" <<'EOF'
+import ctypes, errno, fcntl, os, resource, select, socket, struct, sys, threading, time
+passes, number = int(sys.argv[1]), int(sys.argv[2])
+libc = ctypes.CDLL(None, use_errno=True)
+resource.setrlimit(resource.RLIMIT_NOFILE, (4000, 4000))
+uffd = libc.syscall(323, os.O_CLOEXEC)
+fcntl.ioctl(uffd, 0xc018aa3f, struct.pack("QQQ", 0xaa, 0, 0))
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int,
+                      ctypes.c_long]
+PAGES = 64
+mem = libc.mmap(None, 4096 * PAGES, 3, 0x22, -1, 0)
+fcntl.ioctl(uffd, 0xc020aa00, bytearray(struct.pack("QQQQ", mem, 4096 * PAGES, 1, 0)))
+s = socket.socket()
+os.dup2(s.fileno(), number)
+s.close()
+s = socket.socket(fileno=number)
+ep = libc.epoll_create1(0)
+r, w = os.pipe()
+os.write(w, b"x")
+event = struct.pack("=IQ", select.EPOLLIN, 1)
+assert libc.epoll_ctl(ep, 1, r, event) == 0
+assert libc.epoll_ctl(ep, 1, number, struct.pack("=IQ", select.EPOLLRDHUP, 2)) == 0
+def lock_it():
+    for i in range(PAGES):
+        libc.epoll_wait(ep, ctypes.c_void_p(mem + 4096 * i), 8, -1)
+threading.Thread(target=lock_it, daemon=True).start()
+os.read(uffd, 32)  # the set is locked
+threading.Thread(target=lambda: s.connect(("10.0.0.5", 80)), daemon=True).start()
+for i in range(passes):
+    time.sleep(0.03)
+    fcntl.ioctl(uffd, 0xc020aa04, bytearray(struct.pack("QQQq", mem + 4096 * i, 4096, 0, 0)))
+    os.read(uffd, 32)  # who waited for it had it, now it is locked again
+time.sleep(0.1)
+print("stalled", flush=True)
+time.sleep(60)
+EOF
+for passes in 0 1 2 3 4; do
+	for number in 50 2500; do
+		app lock$passes.$number --ip 10.0.0.7 -- /usr/bin/python3 "$T/lock.py" $passes $number
+		wait_line lock$passes.$number.log '^stalled'
+	done
+done
+
+check "every other app is served meanwhile, also those that need the same number of an epoll set"
+cat >"$T/ep.py" <<'EOF'
+import os, resource, select, socket
+resource.setrlimit(resource.RLIMIT_NOFILE, (4000, 4000))
+for number in (50, 2500) * 10:
+    s = socket.socket()
+    os.dup2(s.fileno(), number)
+    s.close()
+    s = socket.socket(fileno=number)
+    ep = select.epoll()
+    ep.register(number, select.EPOLLIN)
+    s.connect(("10.0.0.5", 80))
+    assert ep.poll(10) == [(number, select.EPOLLIN)]
+    assert s.recv(100).startswith(b"web")
+    s.close()
+print("well")
+EOF
+t0=$(now_ms)
+for _ in 1 2 3; do
+	assert_eq well "$(run -- /usr/bin/python3 "$T/ep.py")"
+done
+assert_between 0 5000 $(($(now_ms) - t0)) "ms for it"
+for passes in 0 1 2 3 4; do
+	for number in 50 2500; do
+		kill -9 "${PID[lock$passes.$number]}"
+	done
+done
+wait_for "the apps to be gone" gone
+assert_contains "$(run -- "$TCP" ask 10.0.0.5 80)" web
 stop web
 stop_daemon

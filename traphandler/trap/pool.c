@@ -62,12 +62,14 @@ static void run_one(struct worker *w, struct app *app, uint32_t slot)
 	};
 
 	w->app = app;
+	atomic_store_explicit(&w->call_since_ms, now_ms(), memory_order_relaxed);
 	trap_dispatch(&t);
 	if (t.call != NULL) {
 		log_error_limited("app %u: call %d was not answered; answering ENOSYS", app->id,
 				  t.nr);
 		trap_reply_errno(&t, ENOSYS);
 	}
+	atomic_store_explicit(&w->call_since_ms, 0, memory_order_relaxed);
 	reader_unstick(w, app);
 }
 

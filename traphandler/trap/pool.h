@@ -4,8 +4,9 @@
  * None of them makes a call that can block on an app, but one: ADDFD waits until the target
  * installs the fd. A worker that waits longer than POOL_READ_MAX_MS no longer reads; one that waits
  * longer than POOL_ADDFD_MAX_MS is interrupted and the call tried again later. A target's memory can
- * stall too (userfaultfd, FUSE), and nothing interrupts that: after POOL_MEMORY_MAX_MS the app's
- * traps wait until its memory is there.
+ * stall too (userfaultfd, FUSE), and whoever looks into its epoll set while that is copied there, and
+ * nothing interrupts that. Every call is over soon otherwise, so one that takes longer than
+ * POOL_CALL_MAX_MS is taken for such a stall: the app's traps wait until it returns.
  * Notifications are received straight into a slot of the state memfd (state.h). */
 #ifndef TRAPHANDLER_POOL_H
 #define TRAPHANDLER_POOL_H
@@ -14,7 +15,7 @@
 
 #define POOL_READ_MAX_MS   5
 #define POOL_ADDFD_MAX_MS  100
-#define POOL_MEMORY_MAX_MS 100
+#define POOL_CALL_MAX_MS  100
 
 /* Threads start in the namespace @pns_fd. 0 or -errno. */
 int pool_start(struct switch_ctx *sw, int pns_fd);

@@ -243,12 +243,12 @@ void group_wake(struct group *g)
 
 /* ---- workers that wait for an app ---- */
 
-/* The worker waits for memory that does not come. */
+/* The app holds up the call, with its memory or an epoll set. */
 static void give_up(struct worker *w)
 {
 	w->stuck = true;
 	if (w->app->stalled++ == 0) {
-		log_warn_limited("app %u: its memory does not come; its traps wait", w->app->id);
+		log_warn_limited("app %u: it holds up its own call; its traps wait", w->app->id);
 		group_unwatch(w->app);
 	}
 	hand_on(w);
@@ -273,7 +273,7 @@ void readers_watchdog(struct switch_ctx *sw)
 
 	for (unsigned i = 0; i < rd->high; i++) {
 		struct worker *w = &rd->workers[i];
-		uint64_t addfd = w->addfd_since_ms, memory = w->memory_since_ms;
+		uint64_t addfd = w->addfd_since_ms, call = w->call_since_ms;
 
 		if (!w->used || w->stuck)
 			continue;
@@ -281,7 +281,7 @@ void readers_watchdog(struct switch_ctx *sw)
 			hand_on(w);
 		if (addfd != 0 && now - addfd > POOL_ADDFD_MAX_MS)
 			pthread_kill(w->thread, SIGUSR2);
-		if (memory != 0 && now - memory > POOL_MEMORY_MAX_MS && w->app != NULL)
+		if (addfd == 0 && call != 0 && now > call + POOL_CALL_MAX_MS && w->app != NULL)
 			give_up(w);
 	}
 	for (unsigned i = 0; i < MAX_GROUPS; i++) {

@@ -39,7 +39,7 @@ struct worker {
 	struct target_cache targets;
 	_Atomic(struct group *) group;	  /* that it reads; NULL: a spare, or it handed it on */
 	_Atomic uint64_t addfd_since_ms;  /* in an ADDFD; 0: not */
-	_Atomic uint64_t memory_since_ms; /* in the target's memory; 0: not */
+	_Atomic uint64_t call_since_ms;	  /* in a call, or past its last ADDFD; 0: not */
 	unsigned seed;
 	sem_t go; /* a spare waits here */
 	/* under sw->lock */
@@ -68,7 +68,7 @@ void group_wake(struct group *g);
 void reader_hand_on_if_more(struct worker *w);
 /* Is a call of that thread being serviced by another worker? */
 bool readers_service(struct switch_ctx *sw, const struct worker *but, int tid);
-/* After a call: the app's memory came after all. */
+/* After a call: if it was held up, that is over. */
 void reader_unstick(struct worker *w, struct app *app);
 
 /* Frees workers that wait for an app too long, finds readers for groups that have none. */

@@ -124,30 +124,13 @@ static int access_error(struct trap *t, const char *what)
 	return -err;
 }
 
-/* For the watchdog: the target may have arranged that its memory never comes. */
-static void memory_begin(struct trap *t)
-{
-	atomic_store_explicit(&t->w->memory_since_ms, now_ms(), memory_order_relaxed);
-}
-
-static void memory_end(struct trap *t)
-{
-	int saved = errno;
-
-	atomic_store_explicit(&t->w->memory_since_ms, 0, memory_order_relaxed);
-	errno = saved;
-}
-
 int trap_peek(struct trap *t, uint64_t addr, void *buf, size_t len)
 {
 	struct iovec local = { buf, len };
 	struct iovec remote = { (void *)(uintptr_t)addr, len };
 	ssize_t n;
 
-	memory_begin(t);
 	n = process_vm_readv(t->tid, &local, 1, &remote, 1, 0);
-	memory_end(t);
-
 	if (n < 0)
 		return access_error(t, "read");
 	return (size_t)n == len ? 0 : -EFAULT;
@@ -172,9 +155,7 @@ int trap_write2(struct trap *t, uint64_t addr, const void *buf, size_t len, uint
 
 	if (!trap_valid(t))
 		return -ENOENT;
-	memory_begin(t);
 	n = process_vm_writev(t->tid, local, n_parts, remote, n_parts, 0);
-	memory_end(t);
 	if (n < 0)
 		return access_error(t, "written");
 	return (size_t)n == len + len2 ? 0 : -EFAULT;
@@ -238,7 +219,9 @@ int trap_addfd(struct trap *t, int fd, int at, bool cloexec)
 		    : errno == ESRCH || errno == EINPROGRESS ? -ENOENT
 							     : -errno;
 	}
-	atomic_store_explicit(&t->w->addfd_since_ms, 0, memory_order_relaxed);
+	/* the time in it does not count against the call */
+	atomic_store_explicit(&t->w->call_since_ms, now_ms(), memory_order_relaxed);
+	atomic_store_explicit(&t->w->addfd_since_ms, 0, memory_order_release);
 	return r;
 }
 
@@ -280,19 +263,15 @@ int trap_addfd_send(struct trap *t, int fd, int at, bool cloexec)
 	t->copy = -1;
 	t->call->at = -ENOENT;
 	__atomic_store_n(&t->call->stage, ST_TELLING, __ATOMIC_RELEASE);
-	/* no signal of ours ends the wait, so to the watchdog it is like memory that does not come */
-	memory_begin(t);
 	pid = clone(tell, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD,
 		    &teller);
 	if (pid < 0) {
 		r = -errno;
 		t->call->stage = ST_ACCEPTED;
-		memory_end(t);
 		return r;
 	}
 	while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
 		;
-	memory_end(t);
 	r = t->call->at;
 	if (r == -ESRCH || r == -EINPROGRESS)
 		r = -ENOENT;
