@@ -35,3 +35,21 @@ check "an ended server is refused, the others go on"
 stop s3
 assert_eq "connect ECONNREFUSED" "$(run --ip 10.0.1.3 -- "$TCP" ask 10.0.1.3 80 || :)"
 assert_contains "$(run -- "$TCP" ask 10.0.1.4 80)" "server4 "
+
+check "a socket whose listen() failed is as good as before"
+assert_eq "EADDRINUSE well" "$(run --ip 10.0.2.1 -- timeout 20 /usr/bin/python3 -c '
+import errno, socket
+private = socket.create_server(("127.0.0.1", 90))
+a, b = socket.socket(), socket.socket()
+for s in a, b:
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("", 80))
+a.listen()
+try:
+    b.listen()
+except OSError as e:
+    print(errno.errorcode[e.errno], end=" ")
+b.connect(("127.0.0.1", 90))
+private.accept()[0].sendall(b"well")
+print(b.recv(10).decode())
+')"

@@ -112,6 +112,12 @@ static int drop_all(int fd)
 										     : 0;
 }
 
+/* The socket stays the app's, for listen() again or connect(): it must hear. */
+static void drop_none(int fd)
+{
+	setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &(int){ 0 }, sizeof(int));
+}
+
 static struct listener *listener_new(struct trap *t, const struct sock *s)
 {
 	struct listener *l = calloc(1, sizeof(*l));
@@ -200,6 +206,7 @@ static void listen_native(struct trap *t, struct sock *s)
 	if (r == -EADDRINUSE && reap_port(t, s->bound.port))
 		r = listen(s->fd, 1) < 0 ? -errno : 0;
 	if (r < 0) {
+		drop_none(s->fd);
 		trap_reply_errno(t, -r);
 		return;
 	}
@@ -222,6 +229,7 @@ static void listen_native(struct trap *t, struct sock *s)
 					  s->bound.port, strerror(-r));
 		/* out of LISTEN again, still bound */
 		shutdown(s->fd, SHUT_RD);
+		drop_none(s->fd);
 		trap_reply_errno(t, r == -EMFILE || r == -ENFILE ? ENOBUFS : -r);
 		return;
 	}
