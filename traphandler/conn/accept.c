@@ -43,7 +43,8 @@ static bool genuine(const struct switch_ctx *sw, int fd)
 	struct ucred cred;
 	socklen_t len = sizeof(cred);
 
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
+	/* pid 0 is who cannot be seen from here, and an unused entry of the table */
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0 || cred.pid <= 0)
 		return false;
 	for (unsigned i = 0; i < ST_PIDS; i++) {
 		if (sw->st.h->pids[i] == cred.pid)
