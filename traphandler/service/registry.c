@@ -243,11 +243,12 @@ void app_publish(struct switch_ctx *sw, struct app *app)
 {
 	struct st_app *sa = &sw->st.apps[app->slot];
 
-	sa->listener_fd = app->listener_fd;
 	sa->probe_fd = app->probe_fd;
 	sa->pid = app->pid;
 	sa->started = app->started;
 	sa->netns_cookie = app->netns_cookie;
+	/* the id of a registered app is there already: this is what makes it one to take over */
+	__atomic_store_n(&sa->listener_fd, app->listener_fd, __ATOMIC_RELEASE);
 	__atomic_store_n(&sa->id, app->id, __ATOMIC_RELEASE);
 	app->next = sw->apps;
 	sw->apps = app;

@@ -63,8 +63,9 @@ struct st_call {
 };
 
 struct st_app {
-	uint32_t id; /* 0: free */
-	int32_t listener_fd, probe_fd;
+	uint32_t id;	     /* 0: free */
+	int32_t listener_fd; /* -1: registered, but not attached; stored after the rest */
+	int32_t probe_fd;
 	int32_t pid;
 	int64_t started; /* CLOCK_REALTIME, s */
 	uint64_t netns_cookie;
