@@ -3,6 +3,7 @@
 #include "traphandler/conn/deliver.h"
 #include "traphandler/conn/standin.h"
 #include "traphandler/service/registry.h"
+#include "traphandler/state/privns.h"
 #include "traphandler/trap/pool.h"
 
 #include <appswitch/log.h>
@@ -191,6 +192,16 @@ static void adopt_orphans(struct switch_ctx *sw, const struct adoption *a)
 	closedir(dir);
 }
 
+/* A server that waits in poll() must come for what is delivered to it now. */
+static int ring_bells(struct switch_ctx *sw)
+{
+	for (unsigned i = 0; i < ST_LISTENERS; i++) {
+		if (sw->listeners[i] != NULL && sw->listeners[i]->deliveries != NULL)
+			standin_ring(sw->listeners[i]);
+	}
+	return 0;
+}
+
 int adopt_header(struct switch_ctx *sw, const struct adoption *a)
 {
 	struct st_header *h = sw->st.h;
@@ -225,6 +236,7 @@ int adopt_state(struct switch_ctx *sw, const struct adoption *a)
 	adopt_listeners(sw, a);
 	adopt_calls(sw, a);
 	adopt_orphans(sw, a);
+	(void)privns_run(sw, ring_bells);
 	log_info("took over %u apps", n);
 	return 0;
 }

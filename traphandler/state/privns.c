@@ -68,6 +68,7 @@ uint64_t privns_cookie(void)
 
 struct job {
 	struct switch_ctx *sw;
+	int (*fn)(struct switch_ctx *sw);
 	int fd, result;
 };
 
@@ -121,16 +122,26 @@ static void find_sndbuf(struct switch_ctx *sw)
 				      sizeof(sw->sndbuf)) == 0;
 }
 
-static void *furnish(void *arg)
+static void *run_inside(void *arg)
 {
 	struct job *job = arg;
-	struct switch_ctx *sw = job->sw;
+
+	job->result =
+		setns(job->sw->st.h->pns_fd, CLONE_NEWNET) < 0 ? -errno : job->fn(job->sw);
+	return NULL;
+}
+
+int privns_run(struct switch_ctx *sw, int (*fn)(struct switch_ctx *sw))
+{
+	struct job job = { .sw = sw, .fn = fn };
+
+	return run_thread(run_inside, &job);
+}
+
+static int furnish(struct switch_ctx *sw)
+{
 	int fd;
 
-	if (setns(sw->st.h->pns_fd, CLONE_NEWNET) < 0) {
-		job->result = -errno;
-		return NULL;
-	}
 	fd = sw->diag_fd = diag_open();
 	if (fd >= 0)
 		fd = sw->tmpl4 = sockopt_template(AF_INET);
@@ -141,13 +152,10 @@ static void *furnish(void *arg)
 	sw->scratch6 = sockopt_template(AF_INET6);
 	sw->pns_cookie = privns_cookie();
 	find_sndbuf(sw);
-	job->result = fd < 0 ? fd : 0;
-	return NULL;
+	return fd < 0 ? fd : 0;
 }
 
 int privns_furnish(struct switch_ctx *sw)
 {
-	struct job job = { .sw = sw };
-
-	return run_thread(furnish, &job);
+	return privns_run(sw, furnish);
 }

@@ -15,7 +15,11 @@ int privns_enter_user(int fd, int *ret_fd);
 /* A new network namespace with loopback up; the caller stays where it is. 0 or -errno. */
 int privns_new_net(int *ret_fd);
 
-/* Makes what is to live in the namespace @sw->st.h->pns_fd: the sock_diag socket, the option
+/* Calls @fn on a thread in the namespace @sw->st.h->pns_fd and waits for it: what it returned, or
+ * -errno. */
+int privns_run(struct switch_ctx *sw, int (*fn)(struct switch_ctx *sw));
+
+/* Makes what is to live there: the sock_diag socket, the option
  * templates; finds out which buffer sizes are to be had. 0 or -errno. */
 int privns_furnish(struct switch_ctx *sw);
 
