@@ -373,8 +373,9 @@ static void deliver(struct trap *t, struct sock *s, const struct as_endpoint *de
 		trap_reply_errno(t, EINPROGRESS);
 	else if (trap_reply_value(t, 0) == 0 && !app_interrupted_lately(t->app))
 		/* marked before: an interrupted caller may ask again before we know of it, or
-		 * without that we ever know (deliver.h) */
-		standin_set_mark(fd, face_mark(s, dest));
+		 * without that we ever know (deliver.h); and a caller that was told may have set
+		 * an option already */
+		standin_change_mark(fd, STANDIN_PENDING, 0);
 	close(fd);
 }
 
@@ -515,7 +516,7 @@ bool connect_complete_kept(struct trap *t, struct sock *s)
 		return false;
 	done = replace_fd(t, trap_int(t, 0), s->fd, fd) == 0;
 	if (done)
-		standin_set_mark(fd, standin_mark(fd) & ~STANDIN_PENDING);
+		standin_change_mark(fd, STANDIN_PENDING, 0);
 	close(fd);
 	return done;
 }
@@ -543,7 +544,7 @@ static void connect_standin(struct trap *t, struct sock *s)
 		int fd = fcntl(s->fd, F_DUPFD_CLOEXEC, 3);
 
 		if (trap_reply_value(t, 0) == 0 && fd >= 0)
-			standin_set_mark(fd, standin_mark(fd) & ~STANDIN_PENDING);
+			standin_change_mark(fd, STANDIN_PENDING, 0);
 		cleanup_close(&fd);
 	} else {
 		trap_reply_errno(t, EISCONN);

@@ -343,14 +343,11 @@ static int set(struct trap *t, const struct sock *s, int level, int name)
 										: 0;
 	}
 	if (level == IPPROTO_TCP && name == TCP_NODELAY && s->kind == SOCK_CONNECTED) {
-		uint32_t mark = standin_mark(s->fd);
-
 		if (len < (int)sizeof(v))
 			return -EINVAL;
 		memcpy(&v, buf, sizeof(v));
-		mark = (mark & ~STANDIN_NODELAY) | STANDIN_NODELAY_SET |
-		       (v ? STANDIN_NODELAY : 0);
-		standin_set_mark(s->fd, mark);
+		standin_change_mark(s->fd, STANDIN_NODELAY,
+				    STANDIN_NODELAY_SET | (v ? STANDIN_NODELAY : 0));
 		return 0;
 	}
 	return try_and_record(t, s, level, name, buf, (socklen_t)len);

@@ -51,6 +51,15 @@ void standin_set_mark(int fd, uint32_t mark)
 	setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark));
 }
 
+void standin_change_mark(int fd, uint32_t clear, uint32_t set)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+	pthread_mutex_lock(&lock);
+	standin_set_mark(fd, (standin_mark(fd) & ~clear) | set);
+	pthread_mutex_unlock(&lock);
+}
+
 static void classify_unix(const struct switch_ctx *sw, const struct sockaddr_storage *ss,
 			  socklen_t len, int fd, struct sock *ret)
 {

@@ -52,7 +52,10 @@ struct as_endpoint standin_remote(const struct sock *s);
 
 uint64_t sock_cookie(int fd); /* SO_COOKIE; 0 on failure */
 uint32_t standin_mark(int fd);
+/* All of it: of a stand-in that no app has. */
 void standin_set_mark(int fd, uint32_t mark);
+/* Some bits of it; another worker may be changing others for another call of the app. */
+void standin_change_mark(int fd, uint32_t clear, uint32_t set);
 
 /* Buffer size and fd-passing as every stand-in has them; not if the app chose a size. */
 void standin_tune(const struct switch_ctx *sw, int fd, bool sndbuf);
