@@ -509,16 +509,21 @@ out:
 
 bool connect_complete_kept(struct trap *t, struct sock *s)
 {
-	int fd = take_kept(t->sw, s->fd, NULL);
-	bool done;
+	int fd = take_kept(t->sw, s->fd, NULL), r;
+	struct sock mine;
 
 	if (fd < 0)
 		return false;
-	done = replace_fd(t, trap_int(t, 0), s->fd, fd) == 0;
-	if (done)
+	r = replace_fd(t, trap_int(t, 0), s->fd, fd);
+	if (r == -EAGAIN || r == -ENOENT) {
+		sock_classify(NULL, t->sw, fd, &mine);
+		keep(t, sock_cookie(s->fd), &mine.own.server, fd);
+		return false;
+	}
+	if (r == 0)
 		standin_change_mark(fd, STANDIN_PENDING, 0);
 	close(fd);
-	return done;
+	return r == 0;
 }
 
 static void connect_standin(struct trap *t, struct sock *s)

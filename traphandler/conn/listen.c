@@ -163,38 +163,89 @@ static bool is_private(const struct app *app, const struct sock *s)
 	return listener_vips(&l, vips) == 0;
 }
 
-static void listen_native(struct trap *t, struct sock *s)
+/* The stand-in goes to the app, in place of @old. @ours: nobody else has it, so the listener ends if
+ * the app does not get it. Ends @t. */
+static void hand_over(struct trap *t, struct listener *l, int old, int *standin, bool ours)
+{
+	int r = replace_fd(t, trap_int(t, 0), old, *standin);
+
+	if (r == -EAGAIN && trap_valid(t)) {
+		/* the target gets no CPU; copies of the old file may be replaced already, so
+		 * another round goes on with the same one */
+		uint32_t slot = (uint32_t)(t->call - t->sw->st.calls);
+
+		if (ours)
+			t->call->fd = fd_steal(standin);
+		trap_park(t);
+		pool_resume_later(t->sw, slot);
+		return;
+	}
+	/* our copy goes before the reply: the app may close its own at once and bind again */
+	cleanup_close(standin);
+	*standin = -1;
+	if (r < 0 && ours) {
+		pthread_mutex_lock(&t->sw->lock);
+		if (l->anchor_fd >= 0)
+			shutdown(l->anchor_fd, SHUT_RD);
+		listener_end(t->sw, l);
+		pthread_mutex_unlock(&t->sw->lock);
+	}
+	if (r == -ENOENT || r == -EAGAIN)
+		trap_drop(t);
+	else if (r < 0)
+		trap_reply_errno(t, -r);
+	else
+		trap_reply_value(t, 0);
+}
+
+static void put_listener(struct trap *t, struct listener *l)
+{
+	pthread_mutex_lock(&t->sw->lock);
+	listener_unref(t->sw, l);
+	pthread_mutex_unlock(&t->sw->lock);
+}
+
+/* A copy (fork) of a socket that listens already gets the stand-in too; and so does the one for
+ * which an earlier round made the stand-in @kept. False if there is none. Ends @t otherwise. */
+static bool listen_again(struct trap *t, struct sock *s, int kept)
+{
+	_cleanup_close_ int standin = kept;
+	struct listener *l;
+
+	pthread_mutex_lock(&t->sw->lock);
+	l = listener_find(t->sw, sock_cookie(s->fd));
+	if (l != NULL)
+		listener_ref(l);
+	pthread_mutex_unlock(&t->sw->lock);
+	if (l == NULL)
+		return false;
+	if (standin < 0)
+		standin = listener_fetch(t, l);
+	if (standin < 0) {
+		/* an earlier daemon got no further than this */
+		pthread_mutex_lock(&t->sw->lock);
+		listener_end(t->sw, l);
+		listener_unref(t->sw, l);
+		pthread_mutex_unlock(&t->sw->lock);
+		return false;
+	}
+	hand_over(t, l, s->fd, &standin, kept >= 0);
+	put_listener(t, l);
+	return true;
+}
+
+static void listen_native(struct trap *t, struct sock *s, int kept)
 {
 	_cleanup_close_ int standin = -1;
 	struct listener *l;
-	int accepting = 0, r;
+	int accepting = 0, old, r;
 	socklen_t len = sizeof(accepting);
 
 	if (getsockopt(s->fd, SOL_SOCKET, SO_ACCEPTCONN, &accepting, &len) == 0 && accepting) {
-		/* a copy (fork) of a socket that listens already: it gets the stand-in too */
-		pthread_mutex_lock(&t->sw->lock);
-		l = listener_find(t->sw, sock_cookie(s->fd));
-		if (l != NULL)
-			listener_ref(l);
-		pthread_mutex_unlock(&t->sw->lock);
-		if (l != NULL) {
-			standin = listener_fetch(t, l);
-			pthread_mutex_lock(&t->sw->lock);
-			if (standin < 0) /* an earlier daemon got no further than this */
-				listener_end(t->sw, l);
-			listener_unref(t->sw, l);
-			pthread_mutex_unlock(&t->sw->lock);
-			if (standin >= 0) {
-				r = replace_fd(t, trap_int(t, 0), s->fd, standin);
-				if (r == -ENOENT)
-					trap_drop(t);
-				else if (r < 0)
-					trap_reply_errno(t, -r);
-				else
-					trap_reply_value(t, 0);
-				return;
-			}
-		}
+		if (listen_again(t, s, kept))
+			return;
+	} else {
+		cleanup_close(&kept);
 	}
 	if (is_private(t->app, s)) {
 		trap_reply_continue(t);
@@ -233,37 +284,14 @@ static void listen_native(struct trap *t, struct sock *s)
 		trap_reply_errno(t, r == -EMFILE || r == -ENFILE ? ENOBUFS : -r);
 		return;
 	}
-	r = replace_fd(t, trap_int(t, 0), s->fd, standin);
-	(void)sock_steal(s); /* the listener's now */
-	/* our copy goes before the reply: the app may close its own at once and bind again */
-	cleanup_close(&standin);
-	standin = -1;
-	if (r < 0) {
-		/* the stand-in dies with our copy; the caller (if it lives) may try again */
-		pthread_mutex_lock(&t->sw->lock);
-		shutdown(l->anchor_fd, SHUT_RD);
-		listener_end(t->sw, l);
-		pthread_mutex_unlock(&t->sw->lock);
-		if (r == -EAGAIN && trap_valid(t)) {
-			uint32_t slot = (uint32_t)(t->call - t->sw->st.calls);
-
-			trap_park(t);
-			pool_resume_later(t->sw, slot);
-		} else if (r == -ENOENT || r == -EAGAIN) {
-			trap_drop(t);
-		} else {
-			trap_reply_errno(t, -r);
-		}
-	} else {
-		trap_reply_value(t, 0);
-	}
-	pthread_mutex_lock(&t->sw->lock);
-	listener_unref(t->sw, l);
-	pthread_mutex_unlock(&t->sw->lock);
+	old = sock_steal(s); /* the listener's now */
+	hand_over(t, l, old, &standin, true);
+	put_listener(t, l);
 }
 
 void handle_listen(struct trap *t)
 {
+	_cleanup_close_ int kept = fd_steal(&t->call->fd); /* of an earlier round, or -1 */
 	struct sock s;
 	int r = sock_get(t, trap_int(t, 0), &s);
 
@@ -276,7 +304,7 @@ void handle_listen(struct trap *t)
 		return;
 	}
 	if (s.kind == SOCK_NATIVE)
-		listen_native(t, &s);
+		listen_native(t, &s, fd_steal(&kept));
 	else if (s.kind == SOCK_LISTENER)
 		trap_reply_value(t, 0);
 	else if (s.kind == SOCK_CONNECTED)

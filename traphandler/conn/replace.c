@@ -213,10 +213,14 @@ int replace_fd(struct trap *t, int fdno, int old, int fd)
 	if (sockrec_any_opts(t->sw->socks) &&
 	    sockrec_get_opt(t->sw->socks, sock_cookie(old), LEVEL_OWN, OWN_DUPPED, &dupped))
 		n = find_copies(t, fdno, old, copies, MAX_COPIES);
-	r = replace_one(t, fdno, fd);
-	for (int i = 0; r == 0 && i < n; i++)
+	/* the number of the call last: as long as that has the old file, another round finds
+	 * the copies that are left */
+	for (int i = 0; i < n; i++) {
 		r = replace_one(t, copies[i], fd);
-	return r;
+		if (r == -EAGAIN || r == -ENOENT)
+			return r; /* others: it was closed meanwhile */
+	}
+	return replace_one(t, fdno, fd);
 }
 
 int replace_start(void)

@@ -13,7 +13,8 @@
 int replace_options(int old, int fd, int mode);
 
 /* Puts @fd (ours, stays ours) at @fdno in the target, in place of @old (our copy of what is
- * there). 0, -EAGAIN (try again later), -ENOENT, -EBADF. */
+ * there), and of its copies in the process. 0, -EBADF; -EAGAIN or -ENOENT: @fdno still has @old, but
+ * copies may have @fd already, so another round with the same @fd must follow. */
 int replace_fd(struct trap *t, int fdno, int old, int fd);
 
 /* A dup was seen: the socket may have copies in its process. */
