@@ -75,10 +75,19 @@ after=$(sed 's/.*then \([A-Z]*\) after.*/\1/' "$T/filler.log")
 healthy
 app parked --ip 10.9.1.3 -- "$TCP" ask 10.9.1.1 80
 healthy
-check "... and when it accepts at last, the parked connect comes through"
+check "... 300 connects that wait cost next to nothing"
+app waiters --ip 10.9.1.4 -- /usr/bin/python3 "$R" waiters 10.9.1.1 300
+wait_line waiters.log '^waiting'
+cpu() { awk '{ print $14 + $15 }' "/proc/${PID[daemon]}/stat"; }
+c0=$(cpu)
+sleep 1
+assert_between 0 $(($(getconf CLK_TCK) / 10)) $(($(cpu) - c0)) "ticks of CPU time in a second"
+check "... and when it accepts at last, the parked connects come through"
 kill -USR1 "${PID[never]}"
 await parked 30000
 assert_contains "$(cat "$T/parked.log")" "never peer=10.9.1.3,"
+await waiters 30000
+assert_contains "$(cat "$T/waiters.log")" "through 300"
 stop filler
 stop never
 wait_for "only the one app" apps_are 1
@@ -154,7 +163,6 @@ healthy
 check "... and out of fds for connections to its control socket it waits and does not spin"
 bg crowd /usr/bin/python3 "$R" crowd 100
 wait_line crowd.log '^ready'
-cpu() { awk '{ print $14 + $15 }' "/proc/${PID[daemon]}/stat"; }
 c0=$(cpu)
 sleep 1
 assert_between 0 $(($(getconf CLK_TCK) / 3)) $(($(cpu) - c0)) "ticks of CPU time in a second"

@@ -434,6 +434,30 @@ def fill(addr):
     signal.pause()
 
 
+def waiters(addr, n):
+    """Blocking connects to a full backlog; one of them is interrupted and repeated all the time."""
+    threading.stack_size(256 * 1024)
+    through = []
+
+    def one():
+        with socket.create_connection((addr, 80)) as c:
+            through.append(c.recv(5))
+
+    signal.signal(signal.SIGALRM, lambda s, f: None)
+    signal.siginterrupt(signal.SIGALRM, False)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    threads = [threading.Thread(target=one) for _ in range(int(n) - 1)]
+    for t in threads:
+        t.start()
+    time.sleep(0.5)
+    print("waiting", flush=True)
+    one()
+    for t in threads:
+        t.join()
+    assert through == [b"never"] * int(n), through
+    print("through", len(through), flush=True)
+
+
 def fewfds():
     ls = socket.create_server(("", 80), backlog=100)
     ls.settimeout(10)

@@ -8,7 +8,7 @@
  * of which is watched (as natively, where the call holds the file). */
 #include "traphandler/conn/accept.h"
 
-#include "traphandler/conn/connect.h"
+#include "traphandler/conn/backlog.h"
 #include "traphandler/conn/deliver.h"
 #include "traphandler/conn/face.h"
 #include "traphandler/conn/listen.h"
@@ -78,7 +78,7 @@ static int take_connection(struct switch_ctx *sw, struct listener *l, int listen
 			return r == -EINTR ? -EAGAIN : r;
 		if (l->full != NULL) {
 			pthread_mutex_lock(&sw->lock);
-			connect_retry_full(sw, l);
+			backlog_retry_next(sw, l);
 			pthread_mutex_unlock(&sw->lock);
 		}
 		if (name_decode(&un, len, &name) != NAME_CLIENT || !genuine(sw, fd))
@@ -293,7 +293,7 @@ void accept_listener_gone(struct switch_ctx *sw, struct listener *l)
 			pool_resume_locked(sw, slot);
 	}
 	deliver_listener_gone(l);
-	connect_retry_full(sw, l);
+	backlog_retry_all(sw, l);
 }
 
 /* ---- the call ---- */

@@ -14,6 +14,7 @@
 #include "traphandler/conn/connect.h"
 
 #include "traphandler/conn/accept.h"
+#include "traphandler/conn/backlog.h"
 #include "traphandler/conn/replace.h"
 #include "traphandler/conn/standin.h"
 #include "traphandler/service/quota.h"
@@ -37,11 +38,6 @@
 #define CONNECT_TIMEOUT_NS (127ull * 1000000000u) /* TCP's with tcp_syn_retries 6 */
 #define KEPT_NS		   (5ull * 1000000000u)
 #define KEPT_MAX	   256u
-
-struct parked {
-	struct parked *next;
-	uint32_t slot;
-};
 
 /* A connected stand-in whose connect() was interrupted before it got into place. */
 struct kept {
@@ -292,38 +288,6 @@ static uint64_t connect_deadline(int fd)
 	return now_ns() + (uint64_t)tv.tv_sec * 1000000000u + (uint64_t)tv.tv_usec * 1000u;
 }
 
-/* The backlog is full: a blocking connect waits for the server's next accept. */
-static void park_full(struct trap *t, const struct sock *s, struct listener *l)
-{
-	struct parked *p = malloc(sizeof(*p));
-
-	if (p == NULL) {
-		trap_reply_errno(t, ENOBUFS);
-		return;
-	}
-	if (t->call->deadline_ns == 0)
-		t->call->deadline_ns = connect_deadline(s->fd);
-	p->slot = (uint32_t)(t->call - t->sw->st.calls);
-	trap_park(t);
-	pthread_mutex_lock(&t->sw->lock);
-	p->next = l->full;
-	l->full = p;
-	if (l->gone)
-		connect_retry_full(t->sw, l);
-	pthread_mutex_unlock(&t->sw->lock);
-}
-
-void connect_retry_full(struct switch_ctx *sw, struct listener *l)
-{
-	while (l->full != NULL) {
-		struct parked *p = l->full;
-
-		l->full = p->next;
-		pool_resume_locked(sw, p->slot);
-		free(p);
-	}
-}
-
 static uint32_t face_mark(const struct sock *s, const struct as_endpoint *dest)
 {
 	return s->domain == AF_INET6 && as_addr_is_v4(&dest->addr) ? STANDIN_FACE6 : 0;
@@ -468,7 +432,11 @@ static void connect_native(struct trap *t, struct sock *s)
 		}
 		if (r == -EAGAIN && !non_blocking(s->fd)) {
 			assert(l != NULL);
-			park_full(t, s, l);
+			/* the backlog is full: the server's next accept makes room */
+			if (t->call->deadline_ns == 0)
+				backlog_park(t, l, connect_deadline(s->fd));
+			else
+				backlog_park_again(t, l);
 			goto out;
 		}
 		if (r == -EAGAIN)
@@ -494,6 +462,8 @@ static void connect_native(struct trap *t, struct sock *s)
 		sockrec_add_conn(t->sw->socks, sock_cookie(fd), t->app->id, l->app->id,
 				 l->anchor);
 		accept_arrived(t->sw, l);
+		if (t->call->deadline_ns != 0)
+			backlog_pass_on(t);
 	} else {
 		t->call->fd = fd;
 		t->call->stage = ST_STANDIN;
@@ -606,12 +576,6 @@ void connect_tick(struct switch_ctx *sw)
 		close(k->fd);
 		free(k);
 	}
-	for (unsigned i = 0; i < ST_LISTENERS; i++) {
-		struct listener *l = sw->listeners[i];
-
-		/* also a listener whose app accepts natively never: deadlines must be seen */
-		if (l != NULL && l->full != NULL)
-			connect_retry_full(sw, l);
-	}
+	backlog_tick(sw, now);
 	pthread_mutex_unlock(&sw->lock);
 }

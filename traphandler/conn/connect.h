@@ -11,9 +11,6 @@ void handle_connect(struct trap *t);
  * there now. True if so; @t is not ended. */
 bool connect_complete_kept(struct trap *t, struct sock *s);
 
-/* Blocking connects that wait for room in @l's backlog try again; sw->lock is held. */
-void connect_retry_full(struct switch_ctx *sw, struct listener *l);
-
 /* Housekeeping: deadlines, and stand-ins whose connect() was interrupted and never repeated. */
 void connect_tick(struct switch_ctx *sw);
 
