@@ -130,5 +130,59 @@ for passes in 0 1 2 3 4; do
 done
 wait_for "the apps to be gone" gone
 assert_contains "$(run -- "$TCP" ask 10.0.0.5 80)" web
+
+check "apps that lock the epoll set in which their listeners were, and close these"
+cat >"$T/close.py" <<'EOF'
+import ctypes, fcntl, os, select, socket, struct, threading, time
+libc = ctypes.CDLL(None, use_errno=True)
+uffd = libc.syscall(323, os.O_CLOEXEC)
+fcntl.ioctl(uffd, 0xc018aa3f, struct.pack("QQQ", 0xaa, 0, 0))
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int,
+                      ctypes.c_long]
+mem = libc.mmap(None, 4096, 3, 0x22, -1, 0)
+fcntl.ioctl(uffd, 0xc020aa00, bytearray(struct.pack("QQQQ", mem, 4096, 1, 0)))
+ep = libc.epoll_create1(0)
+r, w = os.pipe()
+os.write(w, b"x")
+assert libc.epoll_ctl(ep, 1, r, struct.pack("=IQ", select.EPOLLIN, 1)) == 0
+ls = []
+for port in range(90, 170):
+    s = socket.socket()
+    s.bind(("", port))
+    # the item of the socket as it was before listen() stays; that of the stand-in would hold up
+    # close() here
+    assert libc.epoll_ctl(ep, 1, s.fileno(), struct.pack("=IQ", 0, 2)) == 0
+    s.listen()
+    assert libc.epoll_ctl(ep, 2, s.fileno(), None) == 0
+    ls.append(s)
+threading.Thread(target=lambda: libc.epoll_wait(ep, ctypes.c_void_p(mem), 8, -1), daemon=True).start()
+os.read(uffd, 32)
+for s in ls:
+    s.close()
+print("stalled", flush=True)
+time.sleep(60)
+EOF
+for i in 1 2; do
+	app close$i --ip 10.0.0.7 -- /usr/bin/python3 "$T/close.py"
+	wait_line close$i.log '^stalled'
+done
+closed() { get services | jq -e 'all(.[]; .vip != "10.0.0.7")'; }
+wait_for "the listeners to be gone" closed
+t0=$(now_ms)
+for _ in 1 2 3; do
+	assert_eq well "$(run -- /usr/bin/python3 "$T/ep.py")"
+	# a port that is closed is free at once
+	run --ip 10.0.0.8 -- /usr/bin/python3 -c '
+import socket
+for _ in range(50):
+    with socket.socket() as s:
+        s.bind(("", 90))
+        s.listen()'
+done
+assert_between 0 5000 $(($(now_ms) - t0)) "ms for it"
+kill -9 "${PID[close1]}" "${PID[close2]}"
+wait_for "the apps to be gone" gone
+assert_contains "$(run -- "$TCP" ask 10.0.0.5 80)" web
 stop web
 stop_daemon

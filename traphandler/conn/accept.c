@@ -9,6 +9,7 @@
 #include "traphandler/conn/accept.h"
 
 #include "traphandler/conn/backlog.h"
+#include "traphandler/conn/closer.h"
 #include "traphandler/conn/deliver.h"
 #include "traphandler/conn/face.h"
 #include "traphandler/conn/listen.h"
@@ -130,23 +131,33 @@ static uint64_t accept_deadline(int fd)
 	return now_ns() + (uint64_t)tv.tv_sec * 1000000000u + (uint64_t)tv.tv_usec * 1000u;
 }
 
-/* Under sw->lock: the first that waits, or -1. */
-static int pop_parked(struct switch_ctx *sw, struct listener *l)
+/* Under sw->lock: the first that waits. The file that those who wait hold goes to the last in
+ * *ret_fd; else that is -1. */
+static uint32_t pop_parked(struct switch_ctx *sw, struct listener *l, int *ret_fd)
 {
 	struct parked *p = l->accepts;
-	int slot;
+	uint32_t slot = p->slot;
 
-	if (p == NULL)
-		return -1;
-	slot = (int)p->slot;
 	l->accepts = p->next;
 	free(p);
 	if (sw->st.calls[slot].deadline_ns != 0)
 		atomic_fetch_sub(&n_deadlines, 1);
+	*ret_fd = -1;
 	if (l->accepts == NULL) {
-		cleanup_close(&l->watch_fd);
+		*ret_fd = l->watch_fd;
 		l->watch_fd = -1;
 	}
+	return slot;
+}
+
+/* The same, of which only the slot is wanted. */
+static uint32_t drop_parked(struct switch_ctx *sw, struct listener *l)
+{
+	int fd;
+	uint32_t slot = pop_parked(sw, l, &fd);
+
+	if (fd >= 0)
+		closer_put(sw, l->app, fd);
 	return slot;
 }
 
@@ -155,18 +166,19 @@ static int take_parked(struct switch_ctx *sw, struct listener *l)
 {
 	while (l->accepts != NULL) {
 		struct st_call *call = &sw->st.calls[l->accepts->slot];
-		int fd;
+		uint32_t slot;
 
 		if (!call_valid(l->app, call)) {
 			app_note_interrupted(l->app);
-			pool_free_slot(sw, (uint32_t)pop_parked(sw, l));
+			pool_free_slot(sw, drop_parked(sw, l));
 			continue;
 		}
 		/* the call needs the file even if the app has closed its number */
-		fd = l->watch_fd >= 0 ? fcntl(l->watch_fd, F_DUPFD_CLOEXEC, 3) : -1;
-		call->fd = fd;
+		slot = pop_parked(sw, l, &call->fd);
+		if (call->fd < 0 && l->watch_fd >= 0)
+			call->fd = fcntl(l->watch_fd, F_DUPFD_CLOEXEC, 3);
 		call->stage = ST_READY;
-		return pop_parked(sw, l);
+		return (int)slot;
 	}
 	return -1;
 }
@@ -233,7 +245,7 @@ void accept_check_parked(struct switch_ctx *sw, struct listener *l)
 	pthread_mutex_lock(&sw->lock);
 	while (l->accepts != NULL && !call_valid(l->app, &sw->st.calls[l->accepts->slot])) {
 		app_note_interrupted(l->app);
-		pool_free_slot(sw, (uint32_t)pop_parked(sw, l));
+		pool_free_slot(sw, drop_parked(sw, l));
 	}
 	pthread_mutex_unlock(&sw->lock);
 }
@@ -267,7 +279,8 @@ void accept_tick(struct switch_ctx *sw)
 			*p = gone->next;
 			free(gone);
 			if (l->accepts == NULL) {
-				cleanup_close(&l->watch_fd);
+				if (l->watch_fd >= 0)
+					closer_put(sw, l->app, l->watch_fd);
 				l->watch_fd = -1;
 			}
 			i--; /* this listener may have more */
@@ -284,7 +297,7 @@ void accept_tick(struct switch_ctx *sw)
 void accept_listener_gone(struct switch_ctx *sw, struct listener *l)
 {
 	while (l->accepts != NULL) {
-		uint32_t slot = (uint32_t)pop_parked(sw, l);
+		uint32_t slot = drop_parked(sw, l);
 
 		/* a listener that was shut down: its accepts look again and see it */
 		if (l->app->ended)

@@ -15,6 +15,7 @@
 
 #include "traphandler/conn/accept.h"
 #include "traphandler/conn/backlog.h"
+#include "traphandler/conn/closer.h"
 #include "traphandler/conn/replace.h"
 #include "traphandler/conn/standin.h"
 #include "traphandler/service/quota.h"
@@ -42,8 +43,8 @@
 /* A connected stand-in whose connect() was interrupted before it got into place. */
 struct kept {
 	struct kept *next;
-	const struct app *app; /* only compared */
-	uint64_t native;       /* cookie of the socket it was for */
+	struct app *app; /* referenced */
+	uint64_t native; /* cookie of the socket it was for */
 	struct as_endpoint dest;
 	uint64_t until_ns;
 	int fd;
@@ -73,6 +74,7 @@ static void keep(struct trap *t, uint64_t native, const struct as_endpoint *dest
 		k->next = kept_list;
 		kept_list = k;
 		kept_n++;
+		app_ref(k->app);
 		k = NULL;
 	}
 	pthread_mutex_unlock(&t->sw->lock);
@@ -105,7 +107,8 @@ static int take_kept(struct switch_ctx *sw, int old, const struct as_endpoint *d
 		    (k->dest.port == dest->port && as_addr_eq(&k->dest.addr, &dest->addr)))
 			fd = k->fd;
 		else
-			close(k->fd);
+			closer_put(sw, k->app, k->fd);
+		app_unref(sw, k->app);
 		free(k);
 		break;
 	}
@@ -573,7 +576,8 @@ void connect_tick(struct switch_ctx *sw)
 		}
 		*p = k->next;
 		kept_n--;
-		close(k->fd);
+		closer_put(sw, k->app, k->fd);
+		app_unref(sw, k->app);
 		free(k);
 	}
 	backlog_tick(sw, now);

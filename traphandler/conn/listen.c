@@ -13,6 +13,7 @@
 #include "traphandler/conn/listen.h"
 
 #include "traphandler/conn/accept.h"
+#include "traphandler/conn/closer.h"
 #include "traphandler/conn/replace.h"
 #include "traphandler/service/diag.h"
 #include "traphandler/service/quota.h"
@@ -30,7 +31,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
-/* Ends the listeners of the app on @port that are no longer open; true if there was one. */
+/* Ends the listeners of the app on @port that are no longer open; true if the port may be free now. */
 static bool reap_port(struct trap *t, uint16_t port)
 {
 	struct switch_ctx *sw = t->sw;
@@ -52,6 +53,7 @@ static bool reap_port(struct trap *t, uint16_t port)
 		bool alive;
 
 		accept_check_parked(sw, ls[i]);
+		(void)closer_wait(sw, t->app);
 		alive = standin_alive(ls[i]);
 		pthread_mutex_lock(&sw->lock);
 		if (!alive) {
@@ -61,7 +63,8 @@ static bool reap_port(struct trap *t, uint16_t port)
 		listener_unref(sw, ls[i]);
 		pthread_mutex_unlock(&sw->lock);
 	}
-	return reaped;
+	/* also one that somebody else has ended just now: the port is to be free */
+	return closer_wait(sw, t->app) || reaped;
 }
 
 /* A stand-in has its address, as a connected or listening TCP socket has. */

@@ -1,6 +1,7 @@
 #include "traphandler/service/registry.h"
 
 #include "traphandler/conn/accept.h"
+#include "traphandler/conn/closer.h"
 #include "traphandler/service/quota.h"
 #include "traphandler/service/sockrec.h"
 #include "traphandler/trap/target.h"
@@ -471,10 +472,10 @@ void listener_end(struct switch_ctx *sw, struct listener *l)
 	l->app->n_listeners--;
 	__atomic_store_n(&sw->st.listeners[l->slot].anchor, 0, __ATOMIC_RELEASE);
 	accept_listener_gone(sw, l);
-	/* the port is free at once, whoever still holds a reference; a process that kept a copy of
+	/* the port is free soon, whoever still holds a reference; a process that kept a copy of
 	 * the socket from before listen() has a native listener, which must hear its namespace */
 	setsockopt(l->anchor_fd, SOL_SOCKET, SO_DETACH_FILTER, &(int){ 0 }, sizeof(int));
-	close(l->anchor_fd);
+	closer_put(sw, l->app, l->anchor_fd);
 	l->anchor_fd = -1;
 	listener_unref(sw, l);
 }
