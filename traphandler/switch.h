@@ -54,8 +54,8 @@ struct app {
 	bool ended;
 	unsigned n_listeners;
 	unsigned to_close, closing; /* files at the closer; of them in close() */
-	unsigned stalled;	   /* workers stuck in its memory: its traps wait */
-	unsigned busy;		   /* workers in a call that may wait for this app */
+	unsigned stalled;	    /* workers stuck in its memory: its traps wait */
+	unsigned busy;		    /* workers in a call that may wait for this app */
 	struct slot_list deferred; /* calls that wait for that, or for one of the same thread */
 	struct proc *procs;	   /* what is known about its processes' epoll sets */
 };

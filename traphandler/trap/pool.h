@@ -13,8 +13,8 @@
 
 #include "traphandler/trap/trap.h"
 
-#define POOL_READ_MAX_MS   5
-#define POOL_ADDFD_MAX_MS  100
+#define POOL_READ_MAX_MS  5
+#define POOL_ADDFD_MAX_MS 100
 #define POOL_CALL_MAX_MS  100
 
 /* Threads start in the namespace @pns_fd. 0 or -errno. */

@@ -248,7 +248,8 @@ static void give_up(struct worker *w)
 {
 	w->stuck = true;
 	if (w->app->stalled++ == 0) {
-		log_warn_limited("app %u: it holds up its own call; its traps wait", w->app->id);
+		log_warn_limited("app %u: it holds up its own call; its traps wait",
+				 w->app->id);
 		group_unwatch(w->app);
 	}
 	hand_on(w);

@@ -37,9 +37,9 @@ struct worker {
 	struct switch_ctx *sw;
 	pthread_t thread;
 	struct target_cache targets;
-	_Atomic(struct group *) group;	  /* that it reads; NULL: a spare, or it handed it on */
-	_Atomic uint64_t addfd_since_ms;  /* in an ADDFD; 0: not */
-	_Atomic uint64_t call_since_ms;	  /* in a call, or past its last ADDFD; 0: not */
+	_Atomic(struct group *) group;	 /* that it reads; NULL: a spare, or it handed it on */
+	_Atomic uint64_t addfd_since_ms; /* in an ADDFD; 0: not */
+	_Atomic uint64_t call_since_ms;	 /* in a call, or past its last ADDFD; 0: not */
 	unsigned seed;
 	sem_t go; /* a spare waits here */
 	/* under sw->lock */
