@@ -44,6 +44,7 @@ struct app {
 	bool own4, own6; /* chosen by the user: a service address; else only an identity */
 
 	atomic_bool has_epoll;
+	atomic_uint replaced; /* files so far (conn/replace.h) */
 	_Atomic uint64_t
 		interrupted_ms; /* when a call was last seen to be interrupted; 0: never */
 	atomic_uint quota_told; /* tables it was refused more of, a bit each (quota.h) */

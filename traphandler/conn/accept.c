@@ -16,6 +16,7 @@
 #include "traphandler/conn/replace.h"
 #include "traphandler/conn/standin.h"
 #include "traphandler/service/registry.h"
+#include "traphandler/trap/readers.h"
 
 #include <appswitch/log.h>
 #include <appswitch/util.h>
@@ -143,7 +144,8 @@ static uint32_t pop_parked(struct switch_ctx *sw, struct listener *l, int *ret_f
 	if (sw->st.calls[slot].deadline_ns != 0)
 		atomic_fetch_sub(&n_deadlines, 1);
 	*ret_fd = -1;
-	if (l->accepts == NULL) {
+	if (l->accepts == NULL && l->watch_fd >= 0) {
+		group_unwatch_listener(l);
 		*ret_fd = l->watch_fd;
 		l->watch_fd = -1;
 	}
@@ -189,6 +191,7 @@ static void park_accept(struct trap *t, struct listener *l, struct sock *listeni
 	struct pollfd arrived = { .events = POLLIN };
 	struct parked *p = malloc(sizeof(*p));
 	struct parked **tail;
+	int r = 0;
 
 	if (p == NULL) {
 		trap_reply_errno(t, ENOMEM);
@@ -212,8 +215,10 @@ static void park_accept(struct trap *t, struct listener *l, struct sock *listeni
 	for (tail = &l->accepts; *tail != NULL; tail = &(*tail)->next)
 		;
 	*tail = p;
-	if (l->watch_fd < 0)
+	if (l->watch_fd < 0) {
 		l->watch_fd = sock_steal(listening);
+		r = group_watch_listener(l);
+	}
 	/* one that came after the look and before this: whoever connected saw nobody wait */
 	arrived.fd = l->watch_fd;
 	if (poll(&arrived, 1, 0) > 0) {
@@ -223,6 +228,21 @@ static void park_accept(struct trap *t, struct listener *l, struct sock *listeni
 			pool_resume_locked(t->sw, (uint32_t)slot);
 	}
 	pthread_mutex_unlock(&t->sw->lock);
+	if (r < 0)
+		log_error_limited("app %u: its accept() would not notice a shutdown(): %s",
+				  t->app->id, strerror(-r));
+}
+
+void accept_shut_down(struct switch_ctx *sw, uint32_t listener)
+{
+	struct listener *l;
+	int slot;
+
+	pthread_mutex_lock(&sw->lock);
+	l = sw->listeners[listener];
+	while (l != NULL && (slot = take_parked(sw, l)) >= 0)
+		pool_resume_locked(sw, (uint32_t)slot);
+	pthread_mutex_unlock(&sw->lock);
 }
 
 void accept_arrived(struct switch_ctx *sw, struct listener *l)
@@ -278,9 +298,9 @@ void accept_tick(struct switch_ctx *sw)
 			atomic_fetch_sub(&n_deadlines, 1);
 			*p = gone->next;
 			free(gone);
-			if (l->accepts == NULL) {
-				if (l->watch_fd >= 0)
-					closer_put(sw, l->app, l->watch_fd);
+			if (l->accepts == NULL && l->watch_fd >= 0) {
+				group_unwatch_listener(l);
+				closer_put(sw, l->app, l->watch_fd);
 				l->watch_fd = -1;
 			}
 			i--; /* this listener may have more */

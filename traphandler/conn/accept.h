@@ -7,8 +7,11 @@
 void handle_accept(struct trap *t);
 
 /* A connection has come to @l: the first accept() that waits goes on. Every connection is made by a
- * worker, who says so; nobody watches the file. */
+ * worker, who says so; the file is watched only for a shutdown(). */
 void accept_arrived(struct switch_ctx *sw, struct listener *l);
+
+/* The stand-in of the listener in that slot was shut down: who waits on it looks again. */
+void accept_shut_down(struct switch_ctx *sw, uint32_t listener);
 
 /* Accepts that wait but were interrupted meanwhile are forgotten, so that they do not keep a
  * listener alive that the app has closed. */

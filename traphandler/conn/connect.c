@@ -16,6 +16,7 @@
 #include "traphandler/conn/accept.h"
 #include "traphandler/conn/backlog.h"
 #include "traphandler/conn/closer.h"
+#include "traphandler/conn/kept.h"
 #include "traphandler/conn/replace.h"
 #include "traphandler/conn/standin.h"
 #include "traphandler/service/quota.h"
@@ -37,84 +38,6 @@
 #define PORT_FIRST	   32768u /* net.ipv4.ip_local_port_range's default */
 #define PORT_COUNT	   28232u
 #define CONNECT_TIMEOUT_NS (127ull * 1000000000u) /* TCP's with tcp_syn_retries 6 */
-#define KEPT_NS		   (5ull * 1000000000u)
-#define KEPT_MAX	   256u
-
-/* A connected stand-in whose connect() was interrupted before it got into place. */
-struct kept {
-	struct kept *next;
-	struct app *app; /* referenced */
-	uint64_t native; /* cookie of the socket it was for */
-	struct as_endpoint dest;
-	uint64_t until_ns;
-	int fd;
-};
-
-static struct kept *kept_list; /* under sw->lock */
-static unsigned kept_n;
-
-static void keep(struct trap *t, uint64_t native, const struct as_endpoint *dest, int fd)
-{
-	struct kept *k = malloc(sizeof(*k));
-	unsigned mine = 0;
-
-	if (k == NULL) {
-		close(fd);
-		return;
-	}
-	*k = (struct kept){ .app = t->app,
-			    .native = native,
-			    .dest = *dest,
-			    .fd = fd,
-			    .until_ns = now_ns() + KEPT_NS };
-	pthread_mutex_lock(&t->sw->lock);
-	for (const struct kept *other = kept_list; other != NULL; other = other->next)
-		mine += other->app == t->app;
-	if (quota_allows(mine, KEPT_MAX - kept_n)) {
-		k->next = kept_list;
-		kept_list = k;
-		kept_n++;
-		app_ref(k->app);
-		k = NULL;
-	}
-	pthread_mutex_unlock(&t->sw->lock);
-	if (k != NULL) {
-		quota_tell(t->app, QUOTA_KEPT);
-		close(fd);
-		free(k);
-	}
-}
-
-/* The stand-in of an interrupted connect() of the same socket to the same place (or wherever, if
- * @dest is NULL), or -1. */
-static int take_kept(struct switch_ctx *sw, int old, const struct as_endpoint *dest)
-{
-	uint64_t native;
-	int fd = -1;
-
-	if (kept_n == 0)
-		return -1;
-	native = sock_cookie(old);
-	pthread_mutex_lock(&sw->lock);
-	for (struct kept **p = &kept_list; *p != NULL; p = &(*p)->next) {
-		struct kept *k = *p;
-
-		if (k->native != native)
-			continue;
-		*p = k->next;
-		kept_n--;
-		if (dest == NULL ||
-		    (k->dest.port == dest->port && as_addr_eq(&k->dest.addr, &dest->addr)))
-			fd = k->fd;
-		else
-			closer_put(sw, k->app, k->fd);
-		app_unref(sw, k->app);
-		free(k);
-		break;
-	}
-	pthread_mutex_unlock(&sw->lock);
-	return fd;
-}
 
 static bool non_blocking(int fd)
 {
@@ -302,9 +225,24 @@ static bool dress(const struct sock *s, int fd, const struct as_endpoint *dest)
 {
 	int flags = replace_options(s->fd, fd, O_NONBLOCK);
 	bool later = flags >= 0 && (flags & O_NONBLOCK);
+	uint32_t mark;
 
-	standin_set_mark(fd, STANDIN_PENDING | face_mark(s, dest));
+	mark = face_mark(s, dest) | (later ? STANDIN_PENDING : 0);
+	if (mark != 0)
+		standin_set_mark(fd, mark);
 	return later;
+}
+
+/* The app has the connected stand-in @fd and is told so. */
+static void answer(struct trap *t, int fd)
+{
+	struct answered a = answered_make(t, sock_cookie(fd));
+
+	if (app_interrupted_lately(t->app))
+		answered_put(t->sw, &a);
+	/* it is soon enough: the thread's next call waits for the end of this one */
+	if (trap_reply_value(t, 0) < 0)
+		standin_change_mark(fd, 0, STANDIN_PENDING);
 }
 
 /* The stand-in in call->fd goes to the app; @s is what the app has now. */
@@ -328,7 +266,7 @@ static void deliver(struct trap *t, struct sock *s, const struct as_endpoint *de
 		sockrec_move(t->sw->socks, sock_cookie(s->fd), sock_cookie(fd));
 	if (r == -ENOENT || r == -EAGAIN) {
 		t->call->fd = -1;
-		keep(t, sock_cookie(s->fd), dest, fd);
+		kept_put(t, sock_cookie(s->fd), dest, fd);
 		trap_drop(t);
 		return;
 	}
@@ -338,11 +276,8 @@ static void deliver(struct trap *t, struct sock *s, const struct as_endpoint *de
 		trap_reply_errno(t, -r);
 	else if (later)
 		trap_reply_errno(t, EINPROGRESS);
-	else if (trap_reply_value(t, 0) == 0 && !app_interrupted_lately(t->app))
-		/* marked before: an interrupted caller may ask again before we know of it, or
-		 * without that we ever know (deliver.h); and a caller that was told may have set
-		 * an option already */
-		standin_change_mark(fd, STANDIN_PENDING, 0);
+	else
+		answer(t, fd);
 	close(fd);
 }
 
@@ -371,7 +306,7 @@ static void resume(struct trap *t, struct sock *s)
 		if (non_blocking(fd))
 			trap_reply_errno(t, EINPROGRESS);
 		else
-			trap_reply_value(t, 0);
+			answer(t, fd);
 	} else {
 		trap_reply_errno(t, EISCONN);
 	}
@@ -384,10 +319,10 @@ static bool is_own(const struct app *app, const struct as_addr *a)
 }
 
 /* No service is there: what listens natively in the app's namespace, or nobody. */
-static void connect_own(struct trap *t, struct sock *s, const struct as_endpoint *dest)
+static void connect_own(struct trap *t)
 {
-	(void)s;
-	(void)dest;
+	/* what was closed must be so: the anchor of a listener that has ended refuses */
+	(void)closer_wait(t->sw, t->app);
 	trap_reply_continue(t);
 }
 
@@ -424,13 +359,13 @@ static void connect_native(struct trap *t, struct sock *s)
 		trap_reply_errno(t, has_sndtimeo(s->fd) ? EINPROGRESS : ETIMEDOUT);
 		return;
 	}
-	fd = take_kept(t->sw, s->fd, &dest);
+	fd = kept_take(t->sw, s->fd, &dest);
 	if (fd < 0) {
 		r = connect_service(t, s, &dest, &l);
 		if (r < 0)
 			t->call->stage = ST_RECEIVED;
 		if (r == -ECONNREFUSED && is_own(t->app, &dest.addr)) {
-			connect_own(t, s, &dest);
+			connect_own(t);
 			goto out;
 		}
 		if (r == -EAGAIN && !non_blocking(s->fd)) {
@@ -482,7 +417,7 @@ out:
 
 bool connect_complete_kept(struct trap *t, struct sock *s)
 {
-	int fd = take_kept(t->sw, s->fd, NULL), r;
+	int fd = kept_take(t->sw, s->fd, NULL), r;
 	struct sock mine;
 
 	if (fd < 0)
@@ -490,7 +425,7 @@ bool connect_complete_kept(struct trap *t, struct sock *s)
 	r = replace_fd(t, trap_int(t, 0), s->fd, fd);
 	if (r == -EAGAIN || r == -ENOENT) {
 		sock_classify(NULL, t->sw, fd, &mine);
-		keep(t, sock_cookie(s->fd), &mine.own.server, fd);
+		kept_put(t, sock_cookie(s->fd), &mine.own.server, fd);
 		return false;
 	}
 	if (r == 0)
@@ -517,7 +452,8 @@ static void connect_standin(struct trap *t, struct sock *s)
 		/* TCP would disconnect and be fresh again; a stand-in cannot (see the table of
 		 * differences): it says so */
 		trap_reply_errno(t, EINVAL);
-	} else if (s->kind == SOCK_CONNECTED && (standin_mark(s->fd) & STANDIN_PENDING)) {
+	} else if (s->kind == SOCK_CONNECTED && ((standin_mark(s->fd) & STANDIN_PENDING) ||
+						 answered_same(t, sock_cookie(s->fd)))) {
 		/* the reply closes our copy; and it may be interrupted as the first was */
 		int fd = fcntl(s->fd, F_DUPFD_CLOEXEC, 3);
 
@@ -546,7 +482,9 @@ void handle_connect(struct trap *t)
 		trap_reply_continue(t);
 		return;
 	}
-	if (t->call->stage == ST_STANDIN) {
+	if (s.kind == SOCK_NATIVE && !pool_claim(t, sock_cookie(s.fd))) {
+		/* another thread connects it; what it is then, the next look shows */
+	} else if (t->call->stage == ST_STANDIN) {
 		resume(t, &s);
 	} else if (s.kind == SOCK_NATIVE) {
 		connect_native(t, &s);
@@ -567,19 +505,7 @@ void connect_tick(struct switch_ctx *sw)
 	uint64_t now = now_ns();
 
 	pthread_mutex_lock(&sw->lock);
-	for (struct kept **p = &kept_list; *p != NULL;) {
-		struct kept *k = *p;
-
-		if (k->until_ns > now) {
-			p = &k->next;
-			continue;
-		}
-		*p = k->next;
-		kept_n--;
-		closer_put(sw, k->app, k->fd);
-		app_unref(sw, k->app);
-		free(k);
-	}
+	kept_tick(sw, now);
 	backlog_tick(sw, now);
 	pthread_mutex_unlock(&sw->lock);
 }

@@ -294,10 +294,15 @@ static void listen_native(struct trap *t, struct sock *s, int kept)
 
 void handle_listen(struct trap *t)
 {
-	_cleanup_close_ int kept = fd_steal(&t->call->fd); /* of an earlier round, or -1 */
+	_cleanup_close_ int kept = -1;
 	struct sock s;
 	int r = sock_get(t, trap_int(t, 0), &s);
 
+	if (r == 0 && s.kind == SOCK_NATIVE && !pool_claim(t, sock_cookie(s.fd))) {
+		sock_done(&s);
+		return;
+	}
+	kept = fd_steal(&t->call->fd); /* of an earlier round, or -1 */
 	if (r == -ENOENT) {
 		trap_drop(t);
 		return;

@@ -195,6 +195,7 @@ static int replace_one(struct trap *t, int fdno, int fd)
 	r = trap_addfd(t, fd, fdno, cloexec);
 	if (r < 0)
 		return r;
+	atomic_fetch_add(&t->app->replaced, 1);
 	for (int i = 0; i < n; i++) {
 		r = epoll_readd(t->tid, target_pidfd(&t->w->targets, t->tid, false),
 				items[i].epfd, fdno, fd, items[i].events, items[i].data);

@@ -7,8 +7,9 @@
 #include <sys/un.h>
 
 /* Kept in SO_MARK, which means nothing on an AF_UNIX socket and is not shown to the app. */
-#define STANDIN_FACE6	    0x1u  /* client end: the app's socket is AF_INET6 */
-#define STANDIN_PENDING	    0x2u  /* connected, but the app's connect() has not been told so */
+#define STANDIN_FACE6 0x1u /* client end: the app's socket is AF_INET6 */
+#define STANDIN_PENDING \
+	0x2u /* connected, but its connect() was not told so: the next one says 0 */
 #define STANDIN_NODELAY	    0x4u  /* value of TCP_NODELAY ... */
 #define STANDIN_NODELAY_SET 0x8u  /* ... if the app set it */
 #define STANDIN_GIVEN	    0x10u /* server end: on its way to the app, or there */

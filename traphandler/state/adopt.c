@@ -256,6 +256,9 @@ void adopt_resume(struct switch_ctx *sw)
 		if (app != NULL && (call->stage == ST_ACCEPTED || call_valid(app, call))) {
 			pool_resume_locked(sw, i);
 		} else {
+			/* if it is in place, a repeated connect() must be told so */
+			if (call->stage == ST_STANDIN)
+				standin_change_mark(call->fd, 0, STANDIN_PENDING);
 			cleanup_close(&call->fd);
 			pool_free_slot(sw, i);
 		}

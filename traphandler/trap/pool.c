@@ -1,5 +1,6 @@
 #include "traphandler/trap/pool.h"
 
+#include "traphandler/conn/accept.h"
 #include "traphandler/service/quota.h"
 #include "traphandler/service/registry.h"
 #include "traphandler/trap/dispatch.h"
@@ -30,6 +31,7 @@ struct pool {
 	unsigned n_free;
 	unsigned held[ST_APPS];	 /* call slots, by QUOTA_OF() */
 	uint32_t next[ST_CALLS]; /* slot + 1: the list that a call slot is in (readers.h) */
+	uint64_t waits_for[ST_CALLS]; /* deferred calls: the socket (pool_claim()), or 0 */
 	struct slot_list later;
 };
 
@@ -59,6 +61,7 @@ static void run_one(struct worker *w, struct app *app, uint32_t slot)
 		.args = (const uint64_t *)call->notif.data.args,
 		.tid = (int)call->notif.pid,
 		.copy = -1,
+		.replaced = app->replaced,
 	};
 
 	w->app = app;
@@ -110,7 +113,7 @@ static bool must_wait(const struct worker *w, const struct app *app, uint32_t sl
 	if (app->busy == 0)
 		return false;
 	return (trap_may_wait(call->notif.data.nr) && app->busy >= w->sw->pool->max_busy) ||
-	       readers_service(w->sw, w, (int)call->notif.pid);
+	       readers_service(w->sw, w, (int)call->notif.pid, w->sw->pool->waits_for[slot]);
 }
 
 /* Under sw->lock. False: put off. */
@@ -126,7 +129,29 @@ static bool begin(struct worker *w, struct app *app, uint32_t slot)
 		app->busy++;
 		w->tid = (int)call->notif.pid;
 	}
+	w->sw->pool->waits_for[slot] = 0;
 	return true;
+}
+
+bool pool_claim(struct trap *t, uint64_t cookie)
+{
+	uint32_t slot = (uint32_t)(t->call - t->sw->st.calls);
+	struct pool *pool = t->sw->pool;
+	bool mine;
+
+	pthread_mutex_lock(&t->sw->lock);
+	/* what was looked at may have been replaced since */
+	mine = t->app->replaced == t->replaced &&
+	       (t->app->busy <= 1 || !readers_service(t->sw, t->w, -1, cookie));
+	if (mine) {
+		t->w->sock = cookie;
+	} else {
+		pool->waits_for[slot] = cookie;
+		list_push(pool, &t->app->deferred, slot);
+		trap_park(t);
+	}
+	pthread_mutex_unlock(&t->sw->lock);
+	return mine;
 }
 
 /* Under sw->lock: ends the worker's call, and takes one that was put off and need not wait any more.
@@ -137,6 +162,7 @@ static bool end_and_next(struct worker *w, struct app *app, uint32_t *ret_slot)
 
 	if (w->tid != 0) {
 		w->tid = 0;
+		w->sock = 0;
 		app->busy--;
 	}
 	for (uint32_t *at = &app->deferred.first; *at != 0; at = &pool->next[*at - 1]) {
@@ -325,6 +351,8 @@ void pool_event(struct worker *w, uint64_t what, uint32_t events)
 		on_app_event(w, (uint32_t)what, events);
 	else if ((what & EV_KIND) == EV_WAKE)
 		on_wake(w);
+	else if ((what & EV_KIND) == EV_SHUT)
+		accept_shut_down(w->sw, (uint32_t)what);
 }
 
 /* ---- start and end ---- */
@@ -418,6 +446,7 @@ void pool_resume_later(struct switch_ctx *sw, uint32_t slot)
 
 void pool_free_slot(struct switch_ctx *sw, uint32_t slot)
 {
+	sw->pool->waits_for[slot] = 0;
 	assert(sw->pool->n_free < ST_CALLS &&
 	       sw->pool->held[QUOTA_OF(sw->st.calls[slot].app)] > 0);
 	sw->pool->held[QUOTA_OF(sw->st.calls[slot].app)]--;

@@ -39,6 +39,11 @@ void pool_free_slot(struct switch_ctx *sw, uint32_t slot);
 /* The same for one that nobody will go on with: closes the fd it names. */
 void pool_abandon_slot(struct switch_ctx *sw, uint32_t slot);
 
+/* The socket with that cookie, which the call is to replace, is the worker's until the call ends. False:
+ * another worker replaces it right now, or has since @t began; the call is put off until then, and @t
+ * is over. */
+bool pool_claim(struct trap *t, uint64_t cookie);
+
 /* Services the call in @slot, then those of the same app that had to wait for it. The caller
  * holds a reference to @app. */
 void pool_service(struct worker *w, struct app *app, uint32_t slot);

@@ -153,12 +153,12 @@ void reader_hand_on_if_more(struct worker *w)
 	pthread_mutex_unlock(&w->sw->lock);
 }
 
-bool readers_service(struct switch_ctx *sw, const struct worker *but, int tid)
+bool readers_service(struct switch_ctx *sw, const struct worker *but, int tid, uint64_t sock)
 {
 	for (unsigned i = 0; i < sw->readers->high; i++) {
 		const struct worker *w = &sw->readers->workers[i];
 
-		if (w != but && w->used && w->tid == tid)
+		if (w != but && w->used && (w->tid == tid || (sock != 0 && w->sock == sock)))
 			return true;
 	}
 	return false;
@@ -216,6 +216,19 @@ int group_watch(struct app *app)
 void group_unwatch(struct app *app)
 {
 	epoll_ctl(app->group->epfd, EPOLL_CTL_DEL, app->listener_fd, NULL);
+}
+
+int group_watch_listener(const struct listener *l)
+{
+	/* EPOLLHUP is always told */
+	struct epoll_event ev = { .events = 0, .data.u64 = EV_SHUT | l->slot };
+
+	return epoll_ctl(l->app->group->epfd, EPOLL_CTL_ADD, l->watch_fd, &ev) < 0 ? -errno : 0;
+}
+
+void group_unwatch_listener(const struct listener *l)
+{
+	epoll_ctl(l->app->group->epfd, EPOLL_CTL_DEL, l->watch_fd, NULL);
 }
 
 void group_leave(struct worker *w, struct app *app)

@@ -24,6 +24,7 @@
 #define EV_APP	(1ull << 60)
 #define EV_WAKE (2ull << 60) /* there is something to resume */
 #define EV_STOP (3ull << 60)
+#define EV_SHUT (4ull << 60) /* a listener on which accepts wait was shut down */
 #define EV_KIND (15ull << 60)
 
 struct group {
@@ -47,6 +48,7 @@ struct worker {
 	bool stuck;	 /* it was given up: another one works in its place */
 	struct app *app; /* whose call it services */
 	int tid;	 /* whose, if the call may wait; else 0 */
+	uint64_t sock;	 /* cookie of the socket that the call is to replace, or 0 */
 	struct worker *next_spare;
 };
 
@@ -60,14 +62,18 @@ int group_join(struct switch_ctx *sw, struct app *app);
 /* Reads its traps, or no longer. */
 int group_watch(struct app *app);
 void group_unwatch(struct app *app);
+/* Tells when l->watch_fd is shut down, and of nothing else. */
+int group_watch_listener(const struct listener *l);
+void group_unwatch_listener(const struct listener *l);
 /* Its last app's leaving ends the group. By the group's reader. */
 void group_leave(struct worker *w, struct app *app);
 void group_wake(struct group *g);
 
 /* Before a call that may wait, without the lock. */
 void reader_hand_on_if_more(struct worker *w);
-/* Is a call of that thread being serviced by another worker? */
-bool readers_service(struct switch_ctx *sw, const struct worker *but, int tid);
+/* Is a call of that thread, or one that replaces that socket (0: none), being serviced by another
+ * worker? */
+bool readers_service(struct switch_ctx *sw, const struct worker *but, int tid, uint64_t sock);
 /* After a call: if it was held up, that is over. */
 void reader_unstick(struct worker *w, struct app *app);
 

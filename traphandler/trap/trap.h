@@ -17,6 +17,7 @@ struct trap {
 	struct worker *w;
 	struct app *app; /* referenced while the trap is handled */
 	struct st_call *call;
+	unsigned replaced; /* app->replaced when it began */
 	int copy; /* our copy of the fd that the call is about, or -1; closed before the reply */
 	int nr;
 	const uint64_t *args; /* of call->notif */
