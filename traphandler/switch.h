@@ -44,10 +44,12 @@ struct app {
 	bool own4, own6; /* chosen by the user: a service address; else only an identity */
 
 	atomic_bool has_epoll;
+	pthread_mutex_t
+		listen_lock;  /* listening and connecting in its own namespace, in turn */
 	atomic_uint replaced; /* files so far (conn/replace.h) */
 	_Atomic uint64_t
-		interrupted_ms; /* when a call was last seen to be interrupted; 0: never */
-	atomic_uint quota_told; /* tables it was refused more of, a bit each (quota.h) */
+		careful_until_ms; /* signals interrupt its calls (app_interrupted_lately()) */
+	atomic_uint quota_told;	  /* tables it was refused more of, a bit each (quota.h) */
 	/* under lock */
 	struct app *next;
 	struct group *group; /* with whom its traps are read (trap/readers.h) */
@@ -56,7 +58,11 @@ struct app {
 	unsigned n_listeners;
 	unsigned to_close, closing; /* files at the closer; of them in close() */
 	unsigned stalled;	    /* workers stuck in its memory: its traps wait */
-	unsigned busy;		    /* workers in a call that may wait for this app */
+	/* workers in an ADDFD. The target does it with the lock of its listener taken, and it may close a
+	 * file that stalls (FUSE): nobody else may use the listener under sw->lock meanwhile */
+	unsigned installing;
+	bool unwatched;		   /* its traps are not looked at (trap/readers.h) */
+	unsigned busy;		   /* workers in a call that may wait for this app */
 	struct slot_list deferred; /* calls that wait for that, or for one of the same thread */
 	struct proc *procs;	   /* what is known about its processes' epoll sets */
 };
@@ -135,19 +141,20 @@ static inline uint64_t now_ms(void)
 	return now_ns() / 1000000u;
 }
 
-/* Signals come in bursts and from timers: an app that had one will have more. */
+/* Signals come in bursts and from timers: an app that had one will have more. Of a new one nobody
+ * knows, so it counts as one that had for a moment: who lives with a timer shows it in that time. */
 #define INTERRUPTED_MS 60000u
+#define UNKNOWN_MS     1000u
 
 static inline void app_note_interrupted(struct app *app)
 {
-	atomic_store_explicit(&app->interrupted_ms, now_ms(), memory_order_relaxed);
+	atomic_store_explicit(&app->careful_until_ms, now_ms() + INTERRUPTED_MS,
+			      memory_order_relaxed);
 }
 
 static inline bool app_interrupted_lately(const struct app *app)
 {
-	uint64_t then = atomic_load_explicit(&app->interrupted_ms, memory_order_relaxed);
-
-	return then != 0 && now_ms() - then < INTERRUPTED_MS;
+	return now_ms() < atomic_load_explicit(&app->careful_until_ms, memory_order_relaxed);
 }
 
 #endif

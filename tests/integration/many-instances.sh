@@ -81,6 +81,7 @@ for how in KILL TERM; do
 	rm "$T/started"
 	stop b $how
 	await client 60000
+	assert_eq 0 "$STATUS" "exit status of the client"
 	got=$(cat "$T/client.log")
 	say "$got"
 	assert_eq "" "$(of "$got" connect-[A-Z]*)" "failed connects: $got"
@@ -97,6 +98,7 @@ wait_for "the client's first answer" test -e "$T/started"
 kill -USR1 "${PID[b]}"
 wait_line b.log '^closed'
 await client 60000
+assert_eq 0 "$STATUS" "exit status of the client"
 got=$(cat "$T/client.log")
 say "$got"
 assert_between 1499 1500 $(($(of "$got" a) + $(of "$got" b) + $(of "$got" c))) "$got"

@@ -12,3 +12,6 @@ run --ip 10.9.2.1 -- /usr/bin/python3 "$LIB/robust.py" signals 1
 # for SO_ERROR. Meanwhile the connection must have been made, on this very socket.
 check "without: EINTR, then poll and SO_ERROR"
 run --ip 10.9.2.1 -- /usr/bin/python3 "$LIB/robust.py" signals 0
+
+check "a handler that closes the listener: a client that was being accepted sees the end"
+run --ip 10.9.2.1 -- /usr/bin/python3 "$LIB/robust.py" closing

@@ -2,6 +2,7 @@
 """robust.py STEP ARGS - the badly behaved parties of robust.sh and signals.sh, one step each.
 
 Random choices come from $SEED. A step that finds something wrong ends with a message and status 1."""
+import collections
 import errno
 import json
 import os
@@ -366,6 +367,53 @@ def signals(restart):
         pass
     assert len(os.listdir("/proc/self/fd")) < 12, os.listdir("/proc/self/fd")
     print(f"  {n} connections, {hits[0]} signals handled by the server")
+
+
+def closing():
+    """A handler closes the listener in the middle of accept(): nobody waits for ever."""
+
+    def server():
+        ls = socket.create_server(("", 80), backlog=200)
+        done = []
+
+        def on_usr1(_s, _f):
+            done.append(1)
+            ls.close()
+
+        signal.signal(signal.SIGUSR1, on_usr1)
+        while not done:
+            try:
+                ls.accept()[0].sendall(b"x")
+            except OSError:
+                pass
+        signal.pause()
+
+    ends = collections.Counter()
+    for i in range(60):
+        pid = os.fork()
+        if pid == 0:
+            server()
+            os._exit(0)
+        n = 0
+        while True:
+            with socket.socket() as c:
+                c.settimeout(5)
+                try:
+                    c.connect(("10.9.2.1", 80))
+                    got = c.recv(1)
+                except (ConnectionRefusedError, ConnectionResetError) as e:
+                    if n > 0:
+                        ends[type(e).__name__] += 1
+                        if isinstance(e, ConnectionRefusedError):
+                            break
+                    continue
+                ends["EOF"] += got == b""
+                n += 1
+                if n == 10 + i:
+                    os.kill(pid, signal.SIGUSR1)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    print(f"  60 listeners closed: {dict(ends)}")
 
 
 def never():

@@ -104,12 +104,14 @@ static void tell_and_hand_over(struct trap *t, struct listener *l, int listening
 	if (r == -ENOENT) {
 		t->call->fd = -1;
 		trap_drop(t);
-		deliver_requeue(t, l, fd);
+		deliver_put_back(t, l, at, fd);
 		return;
 	}
 	if (r < 0) {
 		/* as the kernel does: the connection is lost with the bad pointer */
 		t->call->fd = -1;
+		if (at >= 0)
+			shutdown(fd, SHUT_RDWR); /* the app has it, and will never know */
 		close(fd);
 		trap_reply_errno(t, -r);
 		return;
@@ -170,7 +172,7 @@ static int take_parked(struct switch_ctx *sw, struct listener *l)
 		struct st_call *call = &sw->st.calls[l->accepts->slot];
 		uint32_t slot;
 
-		if (!call_valid(l->app, call)) {
+		if (call_over(l->app, call)) {
 			app_note_interrupted(l->app);
 			pool_free_slot(sw, drop_parked(sw, l));
 			continue;
@@ -193,8 +195,9 @@ static void park_accept(struct trap *t, struct listener *l, struct sock *listeni
 	struct parked **tail;
 	int r = 0;
 
-	if (p == NULL) {
-		trap_reply_errno(t, ENOMEM);
+	if (p == NULL || (t->call->deadline_ns != 0 && now_ns() >= t->call->deadline_ns)) {
+		trap_reply_errno(t, p == NULL ? ENOMEM : EAGAIN);
+		free(p);
 		return;
 	}
 	if (t->call->deadline_ns == 0)
@@ -212,8 +215,23 @@ static void park_accept(struct trap *t, struct listener *l, struct sock *listeni
 	if (t->call->deadline_ns != 0)
 		atomic_fetch_add(&n_deadlines, 1);
 	trap_park(t);
-	for (tail = &l->accepts; *tail != NULL; tail = &(*tail)->next)
-		;
+	for (tail = &l->accepts; *tail != NULL;) {
+		struct parked *old = *tail;
+		const struct st_call *call = &t->sw->st.calls[old->slot];
+
+		if ((int)call->notif.pid != t->tid) {
+			tail = &old->next;
+			continue;
+		}
+		/* a thread makes one call at a time: that one was interrupted. Behind one that waits
+		 * on nobody else looks at it, and each signal leaves another */
+		if (call->deadline_ns != 0)
+			atomic_fetch_sub(&n_deadlines, 1);
+		app_note_interrupted(l->app);
+		pool_free_slot(t->sw, old->slot);
+		*tail = old->next;
+		free(old);
+	}
 	*tail = p;
 	if (l->watch_fd < 0) {
 		l->watch_fd = sock_steal(listening);
@@ -263,7 +281,7 @@ void accept_check_parked(struct switch_ctx *sw, struct listener *l)
 	if (l->accepts == NULL)
 		return;
 	pthread_mutex_lock(&sw->lock);
-	while (l->accepts != NULL && !call_valid(l->app, &sw->st.calls[l->accepts->slot])) {
+	while (l->accepts != NULL && call_over(l->app, &sw->st.calls[l->accepts->slot])) {
 		app_note_interrupted(l->app);
 		pool_free_slot(sw, drop_parked(sw, l));
 	}
@@ -280,7 +298,6 @@ void accept_tick(struct switch_ctx *sw)
 	uint64_t now = now_ns();
 
 	for (unsigned i = 0; n_deadlines > 0 && i < ST_LISTENERS; i++) {
-		struct trap t = { .sw = sw, .copy = -1 };
 		struct listener *l;
 
 		pthread_mutex_lock(&sw->lock);
@@ -292,9 +309,11 @@ void accept_tick(struct switch_ctx *sw)
 
 			if (call->deadline_ns == 0 || call->deadline_ns > now)
 				continue;
-			t.app = l->app;
-			t.call = call;
-			app_ref(t.app);
+			/* a worker looks once more and answers: the main thread waits for no app */
+			if (l->watch_fd >= 0)
+				call->fd = fcntl(l->watch_fd, F_DUPFD_CLOEXEC, 3);
+			call->stage = ST_READY;
+			pool_resume_locked(sw, (uint32_t)(call - sw->st.calls));
 			atomic_fetch_sub(&n_deadlines, 1);
 			*p = gone->next;
 			free(gone);
@@ -307,10 +326,6 @@ void accept_tick(struct switch_ctx *sw)
 			break;
 		}
 		pthread_mutex_unlock(&sw->lock);
-		if (t.call != NULL) {
-			trap_reply_errno(&t, EAGAIN);
-			pool_put_app(sw, t.app);
-		}
 	}
 }
 
@@ -398,7 +413,8 @@ static void resume_accepted(struct trap *t)
 		/* the app has it */
 	} else if (l == NULL) {
 		cleanup_close(&t->call->fd);
-		trap_drop(t);
+		t->call->fd = -1;
+		trap_reply_errno(t, ECONNABORTED); /* it may still wait */
 	} else {
 		/* the address may not have been written yet */
 		sock_classify(t->app, t->sw, t->call->fd, &conn);

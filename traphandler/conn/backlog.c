@@ -53,7 +53,7 @@ static bool was_interrupted(struct switch_ctx *sw, const struct parked *p)
 	const struct st_call *call = &sw->st.calls[p->slot];
 	const struct app *app = app_find(sw, call->app);
 
-	return app == NULL || !call_valid(app, call);
+	return app == NULL || call_over(app, call);
 }
 
 /* Under sw->lock: *@p tries again, or is forgotten (and false) if nobody waits for it. */

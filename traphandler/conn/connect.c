@@ -170,14 +170,11 @@ static int connect_service(struct trap *t, const struct sock *s, const struct as
 	return r;
 }
 
-/* The app's own socket meets a closed port, so that the refusal is the kernel's. */
-static void refuse_non_blocking(struct trap *t, const struct sock *s,
-				const struct as_endpoint *dest)
+/* connect() of the app's own socket, in its own namespace. 0 or an errno; EINTR if it takes long. */
+static int connect_in_app(struct trap *t, const struct sock *s, const struct as_endpoint *dest)
 {
-	struct as_endpoint closed = { .addr = as_addr_loopback(as_addr_family(&dest->addr)) };
 	struct sockaddr_storage ss;
-	socklen_t len = as_endpoint_to_sockaddr(&closed, s->domain, &ss);
-
+	socklen_t len = as_endpoint_to_sockaddr(dest, s->domain, &ss);
 	int r;
 
 	/* the app may make the file blocking in this very moment, and its loopback may drop all:
@@ -185,6 +182,16 @@ static void refuse_non_blocking(struct trap *t, const struct sock *s,
 	t->w->addfd_since_ms = now_ms();
 	r = connect(s->fd, (struct sockaddr *)&ss, len) < 0 ? errno : 0;
 	t->w->addfd_since_ms = 0;
+	return r;
+}
+
+/* The app's own socket meets a closed port, so that the refusal is the kernel's. */
+static void refuse_non_blocking(struct trap *t, const struct sock *s,
+				const struct as_endpoint *dest)
+{
+	struct as_endpoint closed = { .addr = as_addr_loopback(as_addr_family(&dest->addr)) };
+	int r = connect_in_app(t, s, &closed);
+
 	if (r == EINPROGRESS || r == EINTR) {
 		sockrec_mark_refused(t->sw->socks, t->app->id, sock_cookie(s->fd));
 		trap_reply_errno(t, EINPROGRESS);
@@ -318,12 +325,36 @@ static bool is_own(const struct app *app, const struct as_addr *a)
 	return as_addr_is_loopback(a) || as_addr_eq(a, &app->ip4) || as_addr_eq(a, &app->ip6);
 }
 
-/* No service is there: what listens natively in the app's namespace, or nobody. */
-static void connect_own(struct trap *t)
+/* No service is there: what listens natively in the app's namespace, or nobody. False: there is a
+ * service now. Ends @t otherwise. */
+static bool connect_own(struct trap *t, struct sock *s, const struct as_endpoint *dest)
 {
+	struct listener *ls[MAX_INSTANCES];
+	struct as_addr vip;
+	int n, r = 0;
+
 	/* what was closed must be so: the anchor of a listener that has ended refuses */
 	(void)closer_wait(t->sw, t->app);
-	trap_reply_continue(t);
+	/* and between the look and the connect() no anchor may begin to listen: it hears nothing,
+	 * so we would wait for it for ever */
+	pthread_mutex_lock(&t->app->listen_lock);
+	pthread_mutex_lock(&t->sw->lock);
+	n = service_lookup(t->sw, t->app, dest, ls, MAX_INSTANCES, &vip);
+	for (int i = 0; i < n; i++)
+		listener_unref(t->sw, ls[i]);
+	pthread_mutex_unlock(&t->sw->lock);
+	if (n <= 0)
+		r = connect_in_app(t, s, dest);
+	pthread_mutex_unlock(&t->app->listen_lock);
+	if (n > 0)
+		return false;
+	if (r == EINTR)
+		trap_reply_continue(t); /* it is under way, and the app waits for it itself */
+	else if (r != 0)
+		trap_reply_errno(t, r);
+	else
+		trap_reply_value(t, 0);
+	return true;
 }
 
 static void connect_native(struct trap *t, struct sock *s)
@@ -365,7 +396,8 @@ static void connect_native(struct trap *t, struct sock *s)
 		if (r < 0)
 			t->call->stage = ST_RECEIVED;
 		if (r == -ECONNREFUSED && is_own(t->app, &dest.addr)) {
-			connect_own(t);
+			if (!connect_own(t, s, &dest))
+				connect_native(t, s);
 			goto out;
 		}
 		if (r == -EAGAIN && !non_blocking(s->fd)) {

@@ -67,6 +67,16 @@ static void remember_installed(struct trap *t, struct listener *l, int at, int f
 	accept_arrived(t->sw, l);
 }
 
+void deliver_put_back(struct trap *t, struct listener *l, int at, int fd)
+{
+	if (at < 0) {
+		deliver_requeue(t, l, fd);
+		return;
+	}
+	remember_installed(t, l, at, fd);
+	close(fd);
+}
+
 /* The first that is for anybody or for @tgid, or NULL. */
 static struct delivery *pop(struct switch_ctx *sw, struct listener *l, int tgid)
 {
@@ -109,12 +119,26 @@ bool deliver_take(struct trap *t, struct listener *l, int *ret_fd, int *ret_at)
 	return found;
 }
 
+/* An accept() that was interrupted between installation and answer, and is not made again: the app
+ * does not know the number and so never closes it. The client shall not wait for that. */
+static void end_installed(const struct delivery *d)
+{
+	_cleanup_close_ int pidfd = (int)syscall(SYS_pidfd_open, d->tgid, 0);
+	_cleanup_close_ int fd =
+		pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, d->at, 0);
+
+	if (fd >= 0 && sock_cookie(fd) == d->cookie)
+		shutdown(fd, SHUT_RDWR);
+}
+
 void deliver_listener_gone(struct listener *l)
 {
 	while (l->deliveries != NULL) {
 		struct delivery *d = l->deliveries;
 
 		l->deliveries = d->next;
+		if (d->fd < 0)
+			end_installed(d);
 		cleanup_close(&d->fd);
 		free(d);
 	}
@@ -200,6 +224,10 @@ static void deliver_careful(struct trap *t, struct listener *l, int at, bool clo
 	if (r >= 0) {
 		close(fd);
 		trap_end(t);
+	} else if (at >= 0 && r != -ENOENT) {
+		tell_number(t, l, at, fd); /* it has it, and waits for the answer */
+	} else if (r == -EAGAIN) {
+		deliver_quick(t, l, cloexec);
 	} else if (at >= 0) {
 		remember_installed(t, l, at, fd);
 		close(fd);

@@ -11,7 +11,9 @@
  * Careful costs some 30 µs more. It is taken for an app that was seen to be interrupted lately.
  *
  * A connection that did not get there waits with its listener for the next accept(). One that is
- * in the app's table already, untold, waits for the next accept() of that process. */
+ * in the app's table already, untold, waits for the next accept() of that process; if the listener is
+ * closed before that, it is shut down, so that its client sees the end (natively: a reset), and the
+ * number stays taken. */
 #ifndef TRAPHANDLER_DELIVER_H
 #define TRAPHANDLER_DELIVER_H
 
@@ -31,10 +33,12 @@ bool deliver_take(struct trap *t, struct listener *l, int *ret_fd, int *ret_at);
 
 /* @fd, which becomes the listener's, waits for any accept(). The first is for workers, who make
  * the listener readable too; the second is under sw->lock. */
+/* The same for one that the app has at @at already, if that is >= 0. */
+void deliver_put_back(struct trap *t, struct listener *l, int at, int fd);
 void deliver_requeue(struct trap *t, struct listener *l, int fd);
 void deliver_requeue_locked(struct listener *l, int fd);
 
-/* Under sw->lock: closes what waits. */
+/* Under sw->lock: closes what waits, or shuts it down. */
 void deliver_listener_gone(struct listener *l);
 
 #endif

@@ -237,6 +237,49 @@ static bool listen_again(struct trap *t, struct sock *s, int kept)
 	return true;
 }
 
+/* The app's socket becomes an anchor, with a stand-in for which connections come from now on. With
+ * app->listen_lock held: an anchor hears nothing, so nobody may connect to one that is not known yet.
+ * 0 and *ret_l, referenced; or -errno and everything as before. */
+static int make_listener(struct trap *t, const struct sock *s, struct listener **ret_l,
+			 int *ret_standin)
+{
+	struct listener *l;
+	int r = drop_all(s->fd);
+
+	if (r == 0 && listen(s->fd, 1) < 0)
+		r = -errno;
+	if (r == -EADDRINUSE && reap_port(t, s->bound.port))
+		r = listen(s->fd, 1) < 0 ? -errno : 0;
+	if (r < 0) {
+		drop_none(s->fd);
+		return r;
+	}
+	l = listener_new(t, s);
+	r = l == NULL ? -ENOMEM : standin_listen(t->sw, l, ret_standin);
+	if (r == 0) {
+		replace_options(s->fd, *ret_standin, 0);
+		pthread_mutex_lock(&t->sw->lock);
+		r = listener_add(t->sw, l);
+		if (r == 0)
+			listener_ref(l);
+		pthread_mutex_unlock(&t->sw->lock);
+	}
+	if (r < 0) {
+		free(l);
+		if (r == -ENOBUFS)
+			quota_tell(t->app, QUOTA_LISTENERS);
+		else
+			log_error_limited("app %u: no listener on port %u: %s", t->app->id,
+					  s->bound.port, strerror(-r));
+		/* out of LISTEN again, still bound */
+		shutdown(s->fd, SHUT_RD);
+		drop_none(s->fd);
+		return r;
+	}
+	*ret_l = l;
+	return 0;
+}
+
 static void listen_native(struct trap *t, struct sock *s, int kept)
 {
 	_cleanup_close_ int standin = -1;
@@ -254,36 +297,10 @@ static void listen_native(struct trap *t, struct sock *s, int kept)
 		trap_reply_continue(t);
 		return;
 	}
-	r = drop_all(s->fd);
-	if (r == 0 && listen(s->fd, 1) < 0)
-		r = -errno;
-	if (r == -EADDRINUSE && reap_port(t, s->bound.port))
-		r = listen(s->fd, 1) < 0 ? -errno : 0;
+	pthread_mutex_lock(&t->app->listen_lock);
+	r = make_listener(t, s, &l, &standin);
+	pthread_mutex_unlock(&t->app->listen_lock);
 	if (r < 0) {
-		drop_none(s->fd);
-		trap_reply_errno(t, -r);
-		return;
-	}
-	l = listener_new(t, s);
-	r = l == NULL ? -ENOMEM : standin_listen(t->sw, l, &standin);
-	if (r == 0) {
-		replace_options(s->fd, standin, 0);
-		pthread_mutex_lock(&t->sw->lock);
-		r = listener_add(t->sw, l);
-		if (r == 0)
-			listener_ref(l);
-		pthread_mutex_unlock(&t->sw->lock);
-	}
-	if (r < 0) {
-		free(l);
-		if (r == -ENOBUFS)
-			quota_tell(t->app, QUOTA_LISTENERS);
-		else
-			log_error_limited("app %u: no listener on port %u: %s", t->app->id,
-					  s->bound.port, strerror(-r));
-		/* out of LISTEN again, still bound */
-		shutdown(s->fd, SHUT_RD);
-		drop_none(s->fd);
 		trap_reply_errno(t, r == -EMFILE || r == -ENFILE ? ENOBUFS : -r);
 		return;
 	}

@@ -181,6 +181,8 @@ int app_new(struct switch_ctx *sw, const json_t *reg, uint32_t id, struct app **
 	if (app == NULL)
 		return -ENOMEM;
 	app->listener_fd = app->probe_fd = -1;
+	app->careful_until_ms = now_ms() + UNKNOWN_MS;
+	pthread_mutex_init(&app->listen_lock, NULL);
 	if (lb_policy_parse(lb, &app->lb) < 0) {
 		snprintf(err, err_size,
 			 "unknown balancing policy '%.40s'; one of local-first, round-robin, "

@@ -98,10 +98,10 @@ static void adopt_listeners(struct switch_ctx *sw, const struct adoption *a)
 }
 
 /* A child of the dead daemon that is answering it right now comes to its end first: it works on
- * for an instant (trap_addfd_send()). */
-static const struct st_call *settled(const struct st_call *call)
+ * for an instant (trap_addfd_send()). All of them together have a second. */
+static const struct st_call *settled(const struct st_call *call, int *ms)
 {
-	for (int ms = 0; ms < 1000; ms++) {
+	for (; *ms > 0; (*ms)--) {
 		if (__atomic_load_n(&call->stage, __ATOMIC_ACQUIRE) != ST_TELLING)
 			break;
 		usleep(1000);
@@ -111,15 +111,22 @@ static const struct st_call *settled(const struct st_call *call)
 
 static void adopt_calls(struct switch_ctx *sw, const struct adoption *a)
 {
+	int ms = 1000;
+
 	for (unsigned i = 0; i < ST_CALLS; i++) {
-		const struct st_call *old = settled(&a->old.calls[i]);
+		const struct st_call *old = settled(&a->old.calls[i], &ms);
 		struct st_call *call = &sw->st.calls[i];
+		const struct app *app;
 
 		if (old->notif.id == 0 || old->stage == ST_TOLD)
 			continue;
 		*call = *old;
 		call->fd = -1;
 		call->deadline_ns = 0;
+		app = call->stage == ST_TELLING ? app_find(sw, call->app) : NULL;
+		/* killed before there was a child: nothing was answered */
+		if (app != NULL && call_valid(app, call))
+			call->stage = ST_ACCEPTED;
 		if (call->stage == ST_STANDIN || call->stage == ST_ACCEPTED ||
 		    call->stage == ST_INSTALLED)
 			call->fd = holder_take(a, old->fd);
@@ -253,7 +260,7 @@ void adopt_resume(struct switch_ctx *sw)
 		app = app_find(sw, call->app);
 		/* a connection that was accepted must reach somebody, also if the call that
 		 * wanted it is over */
-		if (app != NULL && (call->stage == ST_ACCEPTED || call_valid(app, call))) {
+		if (app != NULL && (call->stage == ST_ACCEPTED || !call_over(app, call))) {
 			pool_resume_locked(sw, i);
 		} else {
 			/* if it is in place, a repeated connect() must be told so */

@@ -251,6 +251,7 @@ static bool receive(struct worker *w, struct app *app, uint32_t *ret_slot,
 	r = ioctl(app->listener_fd, SECCOMP_IOCTL_NOTIF_RECV, &call->notif);
 	if (r < 0) {
 		/* ENOENT: interrupted in between. The kernel may have written to the slot */
+		app_note_interrupted(app);
 		pthread_mutex_lock(&sw->lock);
 		pool_free_slot(sw, slot);
 		pthread_mutex_unlock(&sw->lock);
@@ -351,8 +352,6 @@ void pool_event(struct worker *w, uint64_t what, uint32_t events)
 		on_app_event(w, (uint32_t)what, events);
 	else if ((what & EV_KIND) == EV_WAKE)
 		on_wake(w);
-	else if ((what & EV_KIND) == EV_SHUT)
-		accept_shut_down(w->sw, (uint32_t)what);
 }
 
 /* ---- start and end ---- */
@@ -471,4 +470,5 @@ void pool_watchdog(struct switch_ctx *sw)
 	while (later->first != 0)
 		pool_resume_locked(sw, list_take(sw->pool, later, &later->first));
 	pthread_mutex_unlock(&sw->lock);
+	readers_shut_downs(sw);
 }

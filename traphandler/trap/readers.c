@@ -1,5 +1,6 @@
 #include "traphandler/trap/readers.h"
 
+#include "traphandler/conn/accept.h"
 #include "traphandler/trap/pool.h"
 
 #include <appswitch/log.h>
@@ -13,6 +14,8 @@
 #include <sys/eventfd.h>
 
 #define STACK_SIZE (256 * 1024)
+
+static int shutfd = -1; /* EPOLLHUP of listeners on which accepts wait */
 
 struct readers {
 	int stopfd, pns_fd;
@@ -120,6 +123,8 @@ static void find_reader(struct switch_ctx *sw, struct group *g)
 	struct readers *rd = sw->readers;
 	struct worker *w = rd->spares;
 
+	if (rd->stop)
+		return; /* whoever starts now is joined by nobody */
 	g->read = true;
 	if (w != NULL) {
 		rd->spares = w->next_spare;
@@ -213,6 +218,23 @@ int group_watch(struct app *app)
 										     : 0;
 }
 
+void group_rewatch(struct app *app)
+{
+	if (!app->unwatched || app->stalled > 0 || app->installing > 0 || app->ended)
+		return;
+	app->unwatched = false;
+	(void)group_watch(app);
+}
+
+void readers_shut_downs(struct switch_ctx *sw)
+{
+	struct epoll_event ev[16];
+	int n = epoll_wait(shutfd, ev, 16, 0);
+
+	for (int i = 0; i < n; i++)
+		accept_shut_down(sw, (uint32_t)ev[i].data.u64);
+}
+
 void group_unwatch(struct app *app)
 {
 	epoll_ctl(app->group->epfd, EPOLL_CTL_DEL, app->listener_fd, NULL);
@@ -221,14 +243,14 @@ void group_unwatch(struct app *app)
 int group_watch_listener(const struct listener *l)
 {
 	/* EPOLLHUP is always told */
-	struct epoll_event ev = { .events = 0, .data.u64 = EV_SHUT | l->slot };
+	struct epoll_event ev = { .events = 0, .data.u64 = l->slot };
 
-	return epoll_ctl(l->app->group->epfd, EPOLL_CTL_ADD, l->watch_fd, &ev) < 0 ? -errno : 0;
+	return epoll_ctl(shutfd, EPOLL_CTL_ADD, l->watch_fd, &ev) < 0 ? -errno : 0;
 }
 
 void group_unwatch_listener(const struct listener *l)
 {
-	epoll_ctl(l->app->group->epfd, EPOLL_CTL_DEL, l->watch_fd, NULL);
+	epoll_ctl(shutfd, EPOLL_CTL_DEL, l->watch_fd, NULL);
 }
 
 void group_leave(struct worker *w, struct app *app)
@@ -263,8 +285,13 @@ static void give_up(struct worker *w)
 	if (w->app->stalled++ == 0) {
 		log_warn_limited("app %u: it holds up its own call; its traps wait",
 				 w->app->id);
-		group_unwatch(w->app);
 	}
+	/* a reader may wait for the listener's lock, with that of the set: whoever reads goes on alone */
+	if (w->app->installing > 0)
+		return;
+	if (!w->app->unwatched)
+		group_unwatch(w->app);
+	w->app->unwatched = true;
 	hand_on(w);
 }
 
@@ -273,8 +300,10 @@ void reader_unstick(struct worker *w, struct app *app)
 	struct switch_ctx *sw = w->sw;
 
 	pthread_mutex_lock(&sw->lock);
-	if (w->stuck && --app->stalled == 0 && !app->ended)
-		(void)group_watch(app);
+	if (w->stuck) {
+		app->stalled--;
+		group_rewatch(app);
+	}
 	w->stuck = false;
 	w->app = NULL;
 	pthread_mutex_unlock(&sw->lock);
@@ -291,17 +320,22 @@ void readers_watchdog(struct switch_ctx *sw)
 
 		if (!w->used || w->stuck)
 			continue;
-		if (addfd != 0 && now - addfd > POOL_READ_MAX_MS)
+		/* it may have begun after we looked at the clock */
+		if (addfd != 0 && now > addfd + POOL_READ_MAX_MS)
 			hand_on(w);
-		if (addfd != 0 && now - addfd > POOL_ADDFD_MAX_MS)
+		if (addfd != 0 && now > addfd + POOL_ADDFD_MAX_MS && !w->telling)
 			pthread_kill(w->thread, SIGUSR2);
+		if (rd->stop && addfd != 0 && now > addfd + POOL_ADDFD_MAX_MS && w->telling) {
+			w->stuck = true; /* the child goes on without us */
+			w->app->stalled++;
+		}
 		if (addfd == 0 && call != 0 && now > call + POOL_CALL_MAX_MS && w->app != NULL)
 			give_up(w);
 	}
 	for (unsigned i = 0; i < MAX_GROUPS; i++) {
 		struct group *g = &rd->groups[i];
 
-		if (g->n_apps > 0 && !g->read) {
+		if (g->n_apps > 0 && !g->read && !rd->stop) {
 			find_reader(sw, g);
 			if (!g->read)
 				log_error_limited("no thread to read traps with; trying again");
@@ -325,7 +359,8 @@ int readers_start(struct switch_ctx *sw, int pns_fd)
 		return -ENOMEM;
 	rd->pns_fd = pns_fd;
 	rd->stopfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (rd->stopfd < 0) {
+	shutfd = epoll_create1(EPOLL_CLOEXEC);
+	if (rd->stopfd < 0 || shutfd < 0) {
 		free(rd);
 		return -errno;
 	}

@@ -24,7 +24,6 @@
 #define EV_APP	(1ull << 60)
 #define EV_WAKE (2ull << 60) /* there is something to resume */
 #define EV_STOP (3ull << 60)
-#define EV_SHUT (4ull << 60) /* a listener on which accepts wait was shut down */
 #define EV_KIND (15ull << 60)
 
 struct group {
@@ -40,7 +39,8 @@ struct worker {
 	struct target_cache targets;
 	_Atomic(struct group *) group;	 /* that it reads; NULL: a spare, or it handed it on */
 	_Atomic uint64_t addfd_since_ms; /* in an ADDFD; 0: not */
-	_Atomic uint64_t call_since_ms;	 /* in a call, or past its last ADDFD; 0: not */
+	atomic_bool telling; /* a child does, and no signal ends it (trap_addfd_send()) */
+	_Atomic uint64_t call_since_ms; /* in a call, or past its last ADDFD; 0: not */
 	unsigned seed;
 	sem_t go; /* a spare waits here */
 	/* under sw->lock */
@@ -62,7 +62,9 @@ int group_join(struct switch_ctx *sw, struct app *app);
 /* Reads its traps, or no longer. */
 int group_watch(struct app *app);
 void group_unwatch(struct app *app);
-/* Tells when l->watch_fd is shut down, and of nothing else. */
+/* Again, if nothing is against it any more. */
+void group_rewatch(struct app *app);
+/* l->watch_fd is looked at by readers_shut_downs(). */
 int group_watch_listener(const struct listener *l);
 void group_unwatch_listener(const struct listener *l);
 /* Its last app's leaving ends the group. By the group's reader. */
@@ -77,6 +79,9 @@ bool readers_service(struct switch_ctx *sw, const struct worker *but, int tid, u
 /* After a call: if it was held up, that is over. */
 void reader_unstick(struct worker *w, struct app *app);
 
+/* Of listeners on which accepts wait, those that were shut down; without the lock. Not in a group's set:
+ * that is locked while its reader waits for the app. */
+void readers_shut_downs(struct switch_ctx *sw);
 /* Frees workers that wait for an app too long, finds readers for groups that have none. */
 void readers_watchdog(struct switch_ctx *sw);
 

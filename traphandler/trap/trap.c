@@ -97,8 +97,34 @@ void trap_park(struct trap *t)
 bool call_valid(const struct app *app, const struct st_call *call)
 {
 	uint64_t id = call->notif.id;
+	int r;
 
-	return id != 0 && ioctl(app->listener_fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
+	if (id == 0)
+		return false;
+	do { /* EINTR (the watchdog's signal, the lock taken) is no answer, and a "no" drops the call */
+		r = ioctl(app->listener_fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &id);
+	} while (r < 0 && errno == EINTR);
+	return r == 0;
+}
+
+bool call_over(const struct app *app, const struct st_call *call)
+{
+	return app->installing == 0 && !call_valid(app, call);
+}
+
+static void begin_install(struct trap *t)
+{
+	pthread_mutex_lock(&t->sw->lock);
+	t->app->installing++;
+	pthread_mutex_unlock(&t->sw->lock);
+}
+
+static void end_install(struct trap *t)
+{
+	pthread_mutex_lock(&t->sw->lock);
+	t->app->installing--;
+	group_rewatch(t->app);
+	pthread_mutex_unlock(&t->sw->lock);
 }
 
 bool trap_valid(const struct trap *t)
@@ -211,6 +237,7 @@ int trap_addfd(struct trap *t, int fd, int at, bool cloexec)
 	};
 	int r;
 
+	begin_install(t);
 	atomic_store_explicit(&t->w->addfd_since_ms, now_ms(), memory_order_relaxed);
 	r = ioctl(t->app->listener_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &a);
 	if (r < 0) {
@@ -222,6 +249,7 @@ int trap_addfd(struct trap *t, int fd, int at, bool cloexec)
 	/* the time in it does not count against the call */
 	atomic_store_explicit(&t->w->call_since_ms, now_ms(), memory_order_relaxed);
 	atomic_store_explicit(&t->w->addfd_since_ms, 0, memory_order_release);
+	end_install(t);
 	return r;
 }
 
@@ -263,15 +291,21 @@ int trap_addfd_send(struct trap *t, int fd, int at, bool cloexec)
 	t->copy = -1;
 	t->call->at = -ENOENT;
 	__atomic_store_n(&t->call->stage, ST_TELLING, __ATOMIC_RELEASE);
+	begin_install(t);
+	t->w->telling = true;
+	atomic_store_explicit(&t->w->addfd_since_ms, now_ms(), memory_order_relaxed);
 	pid = clone(tell, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD,
 		    &teller);
-	if (pid < 0) {
-		r = -errno;
-		t->call->stage = ST_ACCEPTED;
-		return r;
-	}
-	while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
+	while (pid >= 0 && waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
 		;
+	atomic_store_explicit(&t->w->call_since_ms, now_ms(), memory_order_relaxed);
+	atomic_store_explicit(&t->w->addfd_since_ms, 0, memory_order_release);
+	t->w->telling = false;
+	end_install(t);
+	if (pid < 0) {
+		t->call->stage = ST_ACCEPTED;
+		return -EAGAIN; /* no process to be had: nothing was tried */
+	}
 	r = t->call->at;
 	if (r == -ESRCH || r == -EINPROGRESS)
 		r = -ENOENT;

@@ -40,6 +40,8 @@ void trap_park(struct trap *t);
 /* Still the call that was received? */
 bool trap_valid(const struct trap *t);
 bool call_valid(const struct app *app, const struct st_call *call);
+/* Under sw->lock: is it known to be over? Does not wait for the app. */
+bool call_over(const struct app *app, const struct st_call *call);
 
 /* 0, -EFAULT, -EACCES (the process may not be read), -ENOENT */
 int trap_read(struct trap *t, uint64_t addr, void *buf, size_t len);
@@ -60,7 +62,8 @@ int trap_addfd(struct trap *t, int fd, int at, bool cloexec);
 
 /* The same and the reply in one: either the call returns that number, or nothing was installed. In
  * a child, whom the end of the daemon does not end; the call slot says how far it is (ST_TELLING).
- * The slot is still the caller's, who ends it with trap_end(). The number; -ENOENT, -EMFILE, ... */
+ * The slot is still the caller's, who ends it with trap_end(). The number; -ENOENT, -EMFILE, ...;
+ * -EAGAIN: there can be no child now. */
 int trap_addfd_send(struct trap *t, int fd, int at, bool cloexec);
 
 /* FD_CLOEXEC of the target's fd; 1, 0 or -errno */
