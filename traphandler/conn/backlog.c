@@ -84,13 +84,13 @@ void backlog_retry_next(struct switch_ctx *sw, struct listener *l)
 		;
 }
 
-void backlog_pass_on(struct trap *t)
+void backlog_pass_on(struct trap *t, uint64_t anchor)
 {
 	struct listener *l;
 
 	/* not of the listener that took it: another instance may have, and the others wait here */
 	pthread_mutex_lock(&t->sw->lock);
-	l = listener_find(t->sw, t->call->cookie);
+	l = listener_find(t->sw, anchor);
 	if (l != NULL)
 		backlog_retry_next(t->sw, l);
 	pthread_mutex_unlock(&t->sw->lock);

@@ -11,8 +11,8 @@
 void backlog_park(struct trap *t, struct listener *l, uint64_t deadline_ns);
 /* It tried in vain: parks it in front of the others. */
 void backlog_park_again(struct trap *t, struct listener *l);
-/* @t waited and got through. */
-void backlog_pass_on(struct trap *t);
+/* @t, which waited for the listener with that anchor (t->call->cookie when it was resumed), got through. */
+void backlog_pass_on(struct trap *t, uint64_t anchor);
 
 /* Under sw->lock: one tries again; all do, since @l is gone. */
 void backlog_retry_next(struct switch_ctx *sw, struct listener *l);

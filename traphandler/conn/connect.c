@@ -392,6 +392,9 @@ static void connect_native(struct trap *t, struct sock *s)
 	}
 	fd = kept_take(t->sw, s->fd, &dest);
 	if (fd < 0) {
+		uint64_t waited_for = t->call->cookie;
+
+		t->call->cookie = sock_cookie(s->fd);
 		r = connect_service(t, s, &dest, &l);
 		if (r < 0)
 			t->call->stage = ST_RECEIVED;
@@ -433,7 +436,7 @@ static void connect_native(struct trap *t, struct sock *s)
 				 l->anchor);
 		accept_arrived(t->sw, l);
 		if (t->call->deadline_ns != 0)
-			backlog_pass_on(t);
+			backlog_pass_on(t, waited_for);
 	} else {
 		t->call->fd = fd;
 		t->call->stage = ST_STANDIN;

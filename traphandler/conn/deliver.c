@@ -194,6 +194,8 @@ static void not_delivered(struct trap *t, struct listener *l, int error)
 {
 	int fd = t->call->fd;
 
+	/* first the mark: with the slot gone it is all that a later daemon knows */
+	standin_set_mark(fd, 0);
 	t->call->fd = -1;
 	deliver_requeue(t, l, fd);
 	if (error == -ENOENT || error == -EAGAIN)

@@ -26,36 +26,52 @@ struct kept {
 static struct kept *kept_list; /* under sw->lock */
 static unsigned kept_n;
 
-void kept_put(struct trap *t, uint64_t native, const struct as_endpoint *dest, int fd)
+/* Under sw->lock. */
+static void put(struct switch_ctx *sw, struct app *app, uint64_t native,
+		const struct as_endpoint *dest, int fd)
 {
 	struct kept *k = malloc(sizeof(*k));
 	unsigned mine = 0;
 
-	if (k == NULL) {
-		close(fd);
+	for (const struct kept *other = kept_list; other != NULL; other = other->next)
+		mine += other->app == app;
+	if (k == NULL || !quota_allows(mine, KEPT_MAX - kept_n)) {
+		if (k != NULL)
+			quota_tell(app, QUOTA_KEPT);
+		closer_put(sw, app, fd);
+		free(k);
 		return;
 	}
-	*k = (struct kept){ .app = t->app,
+	*k = (struct kept){ .next = kept_list,
+			    .app = app,
 			    .native = native,
 			    .dest = *dest,
 			    .fd = fd,
 			    .until_ns = now_ns() + KEPT_NS };
+	kept_list = k;
+	kept_n++;
+	app_ref(app);
+}
+
+void kept_put(struct trap *t, uint64_t native, const struct as_endpoint *dest, int fd)
+{
 	pthread_mutex_lock(&t->sw->lock);
-	for (const struct kept *other = kept_list; other != NULL; other = other->next)
-		mine += other->app == t->app;
-	if (quota_allows(mine, KEPT_MAX - kept_n)) {
-		k->next = kept_list;
-		kept_list = k;
-		kept_n++;
-		app_ref(k->app);
-		k = NULL;
-	}
+	put(t->sw, t->app, native, dest, fd);
 	pthread_mutex_unlock(&t->sw->lock);
-	if (k != NULL) {
-		quota_tell(t->app, QUOTA_KEPT);
-		close(fd);
-		free(k);
+}
+
+void kept_adopt(struct switch_ctx *sw, struct app *app, uint64_t native, int fd)
+{
+	struct sock s;
+
+	sock_classify(app, sw, fd, &s);
+	if (s.kind != SOCK_CONNECTED || !standin_connected(fd)) {
+		closer_put(sw, app, fd);
+		return;
 	}
+	/* if it got into place, the repeated connect() comes on it; else on the native socket */
+	standin_change_mark(fd, 0, STANDIN_PENDING);
+	put(sw, app, native, &s.own.server, fd);
 }
 
 /* The stand-in of an interrupted connect() of the same socket to the same place (or wherever, if

@@ -1,6 +1,7 @@
 #include "traphandler/state/adopt.h"
 
 #include "traphandler/conn/deliver.h"
+#include "traphandler/conn/kept.h"
 #include "traphandler/conn/standin.h"
 #include "traphandler/service/registry.h"
 #include "traphandler/state/privns.h"
@@ -252,7 +253,7 @@ void adopt_resume(struct switch_ctx *sw)
 {
 	for (uint32_t i = 0; i < ST_CALLS; i++) {
 		struct st_call *call = &sw->st.calls[i];
-		const struct app *app;
+		struct app *app;
 
 		if (call->notif.id == 0)
 			continue;
@@ -263,9 +264,8 @@ void adopt_resume(struct switch_ctx *sw)
 		if (app != NULL && (call->stage == ST_ACCEPTED || !call_over(app, call))) {
 			pool_resume_locked(sw, i);
 		} else {
-			/* if it is in place, a repeated connect() must be told so */
-			if (call->stage == ST_STANDIN)
-				standin_change_mark(call->fd, 0, STANDIN_PENDING);
+			if (app != NULL && call->stage == ST_STANDIN)
+				kept_adopt(sw, app, call->cookie, fd_steal(&call->fd));
 			cleanup_close(&call->fd);
 			pool_free_slot(sw, i);
 		}

@@ -58,7 +58,9 @@ struct st_call {
 	uint32_t app;
 	uint32_t stage;
 	int32_t fd, at;
-	uint64_t cookie;      /* the anchor's, of the listener an accept took .fd from */
+	uint64_t
+		cookie; /* accept: of the anchor of the listener .fd is from; connect: of the app's own
+			       * socket */
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none yet */
 };
 
