@@ -85,8 +85,19 @@ static bool owner_lives(int fd)
 	return pid <= 0 || kill(pid, 0) == 0 || errno != ESRCH;
 }
 
-/* The lock file is removed by its owner; who locked a removed one tries again. */
-static int take_lock(const char *path, int *ret_fd)
+static bool answers(const char *path)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
+	return fd >= 0 &&
+	       (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 || errno == EAGAIN);
+}
+
+/* The lock file is removed by its owner; who locked a removed one tries again. An owner that lives
+ * but does not answer at @ctl_path is about to end, or to begin. */
+static int take_lock(const char *path, const char *ctl_path, int *ret_fd)
 {
 	uint64_t until = now_ms() + LOCK_WAIT_MS;
 
@@ -102,7 +113,7 @@ static int take_lock(const char *path, int *ret_fd)
 		if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 			if (errno != EWOULDBLOCK)
 				return -errno;
-			if (owner_lives(fd) || now_ms() > until)
+			if ((owner_lives(fd) && answers(ctl_path)) || now_ms() > until)
 				return -EADDRINUSE;
 			usleep(1000);
 			continue;
@@ -319,7 +330,7 @@ static int set_up(struct daemon *d, struct adoption *a, bool *ret_adopting)
 		return say("SO_NETNS_COOKIE (Linux 5.14 or newer is needed)", -ENOPROTOOPT);
 	r = make_parent(h->ctl_path);
 	if (r == 0)
-		r = take_lock(h->lock_path, &h->lock_fd);
+		r = take_lock(h->lock_path, h->ctl_path, &h->lock_fd);
 	if (r == -EADDRINUSE)
 		return r;
 	if (r < 0)
