@@ -173,17 +173,19 @@ check_pure() {
 
 # run_ctest BUILD ARGS…: the log stays in $T/ctest.BUILD.
 run_ctest() {
-	local b=$1 t
+	local b=$1 status t
 	shift
 	APPSWITCH=$ROOT/$b/appswitch ctest --test-dir "$b" --output-on-failure --timeout 900 \
 		--no-tests=error "$@" 2>&1 | tee "$T/ctest.$b"
+	status=${PIPESTATUS[0]} # errexit is off in what step calls
 	# The feature is there if the kernel tests ran: then nothing that needs traps may skip.
 	if grep -qE 'kernel\.notify(\.user)? \.+ +Passed' "$T/ctest.$b"; then
-		t=$(grep -E '(integration|conformance)\.[^ ]* \.+\*\*\*Skipped' "$T/ctest.$b") || return 0
+		t=$(grep -E '(integration|conformance)\.[^ ]* \.+\*\*\*Skipped' "$T/ctest.$b") || return "$status"
 		echo "skipped although this kernel can run them:"
 		echo "$t"
 		return 1
 	fi
+	return "$status"
 }
 
 # What runs from our build folders now: pid and program.
