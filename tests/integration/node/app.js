@@ -58,8 +58,9 @@ if (what === 'serve') {
 				});
 			});
 		});
-		// Open: with "Connection: close" a write can say EPIPE here after the whole body has arrived and
-		// the answer is there. The sum is checked all the same.
+		// Node flushes with an empty write at the end. If the server has read all, answered and closed by
+		// then, that is EPIPE on a UNIX socket and 0 on TCP: the documented difference
+		// "after-peer-close". The answer is here, and its sum is checked all the same.
 		req.on('error', (e) => {
 			if (e.code !== 'EPIPE' || !req.res)
 				die(e);
