@@ -120,6 +120,7 @@ static void after_peer_close(void)
 	close(c);
 	conf_say("poll", "%s", conf_poll_until(s, POLLRDHUP));
 	CONF_RES("recv", recv(s, &x, 1, MSG_DONTWAIT));
+	CONF_RES("send-empty", send(s, "", 0, MSG_NOSIGNAL));
 	CONF_RES("send", send(s, "x", 1, MSG_NOSIGNAL));
 	nanosleep(&nap, NULL); /* natively the answer to it is a reset */
 	CONF_RES("send-2", send(s, "x", 1, MSG_NOSIGNAL));
