@@ -233,9 +233,7 @@ static int serve(const struct choice *c, int ready_fd, bool embedded)
 	r = daemon_run(&cfg);
 	if (r == -EADDRINUSE)
 		return cli_error("daemon", "another daemon already answers at %s", path);
-	if (r < 0)
-		return cli_error("daemon", "%s", strerror(-r));
-	return 0;
+	return r < 0; /* it has said why */
 }
 
 int cmd_daemon(int argc, char **argv)

@@ -88,11 +88,27 @@ static bool owner_lives(int fd)
 static bool answers(const char *path)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	_cleanup_close_ int fd =
+		socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
 	return fd >= 0 &&
 	       (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 || errno == EAGAIN);
+}
+
+/* A lock file has nothing in it but a pid: anything else is somebody's own file. */
+static bool is_lock(int fd, const struct stat *sb)
+{
+	char buf[16];
+	ssize_t n = pread(fd, buf, sizeof(buf), 0);
+
+	if (!S_ISREG(sb->st_mode) || n < 0 || n == (ssize_t)sizeof(buf))
+		return false;
+	for (ssize_t i = 0; i < n; i++) {
+		if ((buf[i] < '0' || buf[i] > '9') && buf[i] != '\n')
+			return false;
+	}
+	return true;
 }
 
 /* The lock file is removed by its owner; who locked a removed one tries again. An owner that lives
@@ -121,6 +137,8 @@ static int take_lock(const char *path, const char *ctl_path, int *ret_fd)
 		if (fstat(fd, &mine) < 0 || stat(path, &there) < 0 ||
 		    mine.st_ino != there.st_ino || mine.st_dev != there.st_dev)
 			continue;
+		if (!is_lock(fd, &mine))
+			return -EEXIST;
 		if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)n, 0) != n)
 			return -errno;
 		*ret_fd = fd_steal(&fd);
@@ -166,10 +184,21 @@ static int say(const char *what, int r)
 	return r;
 }
 
+/* The same for a path that the user chose. */
+static int say_path(const char *path, int r)
+{
+	if (r != -ENOTSOCK && r != -EEXIST)
+		return say(path, r);
+	log_error("%s: there is a file of somebody else; choose another --socket", path);
+	return r;
+}
+
+/* Only what we made: something else may be at such a path. */
 static void unlink_all(const struct st_header *h, bool holder_stays)
 {
-	unlink(h->ctl_path);
-	if (!holder_stays)
+	if (h->ctl_sock_fd >= 0)
+		unlink(h->ctl_path);
+	if (!holder_stays && h->holder_sock_fd >= 0)
 		unlink(h->holder_path);
 	unlink(h->lock_path);
 }
@@ -260,7 +289,7 @@ static int run_loop(struct daemon *d)
 	int r = uv_loop_init(&d->loop);
 
 	if (r < 0)
-		return r;
+		return say("the event loop", r);
 	uv_timer_init(&d->loop, &d->tick);
 	uv_async_init(&d->loop, &d->ended, on_ended);
 	uv_signal_init(&d->loop, &d->sigterm);
@@ -271,7 +300,7 @@ static int run_loop(struct daemon *d)
 	uv_signal_start(&d->sigint, on_signal, SIGINT);
 	d->server = server_new(&d->sw, &d->loop, d->sw.st.h->ctl_sock_fd);
 	if (d->server == NULL)
-		return -ENOMEM;
+		return say("the control socket", -ENOMEM);
 	d->sw.on_app_ended = on_app_ended;
 	if (d->cfg->ready_fd >= 0) {
 		if (write(d->cfg->ready_fd, "1", 1) < 0)
@@ -334,7 +363,7 @@ static int set_up(struct daemon *d, struct adoption *a, bool *ret_adopting)
 	if (r == -EADDRINUSE)
 		return r;
 	if (r < 0)
-		return say(h->lock_path, r);
+		return say_path(h->lock_path, r);
 
 	r = holder_find(h->holder_path, a);
 	*ret_adopting = r != 0; /* also one that gives no answer has apps to keep */
@@ -355,7 +384,7 @@ static int set_up(struct daemon *d, struct adoption *a, bool *ret_adopting)
 	} else {
 		r = listen_path(h->holder_path, &h->holder_sock_fd);
 		if (r < 0)
-			return say(h->holder_path, r);
+			return say_path(h->holder_path, r);
 		r = privns_new_net(&h->pns_fd);
 		if (r < 0)
 			return say("a private network namespace (see appswitch doctor)", r);
@@ -363,18 +392,18 @@ static int set_up(struct daemon *d, struct adoption *a, bool *ret_adopting)
 	r = privns_furnish(sw);
 	if (r < 0)
 		return say("the private network namespace", r);
+	sw->socks = sockrec_new(&sw->st);
+	if (sw->socks == NULL)
+		return say("start", -ENOMEM);
 	if (*ret_adopting) {
 		r = adopt_state(sw, a);
 		if (r < 0)
 			return say("taking over from the holder", r);
 	}
 	h->pids[h->pids_used++ % ST_PIDS] = getpid();
-	sw->socks = sockrec_new(&sw->st);
-	if (sw->socks == NULL)
-		return say("start", -ENOMEM);
 	r = listen_path(h->ctl_path, &h->ctl_sock_fd);
 	if (r < 0)
-		return say(h->ctl_path, r);
+		return say_path(h->ctl_path, r);
 	d->holder = holder_start(&sw->st, *ret_adopting ? a : NULL);
 	if (d->holder < 0)
 		return say("the holder process", d->holder);

@@ -29,6 +29,17 @@ for sig in TERM INT; do
 done
 stop_daemon
 
+check "a file that is in the way is left alone: one line"
+for there in "$T/mine" "$T/mine.holder" "$T/mine.lock"; do
+	echo precious >"$there"
+	expect_fail timeout 20 "$APPSWITCH" daemon --socket "$T/mine"
+	assert_eq 1 "$(wc -l <"$T/err")" "lines of the message: $(cat "$T/err")"
+	assert_contains "$(cat "$T/err")" "choose another --socket"
+	assert_eq precious "$(cat "$there")" "$there"
+	assert_eq "$there" "$(echo "$T"/mine*)" "files"
+	rm "$there"
+done
+
 check "a socket left by a killed daemon is taken over"
 start_daemon
 kill_daemon

@@ -26,6 +26,23 @@ done
 assert_eq 0 $bad "runs that failed"
 wait_no_daemon
 
+check "two at once that stay: the one that finds the other's daemon does not wait for its end"
+for ((r = 0; r < 5; r++)); do
+	t0=$SECONDS
+	pids=()
+	for ((i = 0; i < 2; i++)); do
+		timeout -k 5 60 "$APPSWITCH" run --name "stay$i" -- sleep 50 &
+		pids+=($!)
+	done
+	for ((i = 0; i < 2; i++)); do
+		wait_for "stay$i" bash -c "'$APPSWITCH' get apps | grep -q stay$i"
+	done
+	[ $((SECONDS - t0)) -le 3 ] || fail "round $r: $((SECONDS - t0)) s until both ran"
+	kill "${pids[@]}"
+	wait "${pids[@]}" || true
+	wait_no_daemon
+done
+
 check "100 one after the other: each starts a daemon or meets one that is about to end"
 for ((i = 0; i < 100; i++)); do
 	expect_status 1 timeout -k 5 60 "$APPSWITCH" run -- bash -c "$refused"
