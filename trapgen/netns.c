@@ -1,6 +1,7 @@
 #include <trapgen/netns.h>
 
 #include <appswitch/addr.h>
+#include <appswitch/netlink.h>
 #include <appswitch/util.h>
 
 #include <fcntl.h>
@@ -49,29 +50,6 @@ static int enter_userns(int parent, const char **ret_what)
 	return write_file("/proc/self/gid_map", map);
 }
 
-/* Sends one request and waits for its acknowledgement. */
-static int nl_transact(int nl, struct nlmsghdr *req)
-{
-	struct {
-		struct nlmsghdr hdr;
-		struct nlmsgerr err;
-		char more[256]; /* the request again, and the kernel's extended text */
-	} ack;
-	ssize_t n;
-
-	req->nlmsg_flags |= NLM_F_REQUEST | NLM_F_ACK;
-	if (send(nl, req, req->nlmsg_len, 0) < 0)
-		return -errno;
-	do {
-		n = recv(nl, &ack, sizeof(ack), 0);
-	} while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return -errno;
-	if (n < (ssize_t)offsetof(__typeof__(ack), more) || ack.hdr.nlmsg_type != NLMSG_ERROR)
-		return -EBADMSG;
-	return ack.err.error;
-}
-
 static int lo_up(int nl)
 {
 	struct {
@@ -82,7 +60,7 @@ static int lo_up(int nl)
 		.ifi = { .ifi_index = LO_IFINDEX, .ifi_flags = IFF_UP, .ifi_change = IFF_UP },
 	};
 
-	return nl_transact(nl, &req.hdr);
+	return netlink_transact(nl, &req.hdr);
 }
 
 static int lo_add(int nl, const char *text)
@@ -90,8 +68,7 @@ static int lo_add(int nl, const char *text)
 	struct {
 		struct nlmsghdr hdr;
 		struct ifaddrmsg ifa;
-		struct rtattr attr;
-		uint8_t bytes[16];
+		char attrs[RTA_SPACE(16)];
 	} req = { 0 };
 	struct as_addr addr;
 	unsigned len;
@@ -99,9 +76,6 @@ static int lo_add(int nl, const char *text)
 	if (as_addr_parse(text, &addr) < 0)
 		return -EINVAL;
 	len = as_addr_is_v4(&addr) ? 4 : 16;
-	memcpy(req.bytes, addr.b + 16 - len, len);
-	req.attr.rta_type = IFA_LOCAL;
-	req.attr.rta_len = (unsigned short)RTA_LENGTH(len);
 	req.ifa.ifa_family = (unsigned char)as_addr_family(&addr);
 	req.ifa.ifa_prefixlen = (unsigned char)(8 * len);
 	/* usable at once: nobody to collide with, and bind() must not fail as tentative */
@@ -109,8 +83,9 @@ static int lo_add(int nl, const char *text)
 	req.ifa.ifa_index = LO_IFINDEX;
 	req.hdr.nlmsg_type = RTM_NEWADDR;
 	req.hdr.nlmsg_flags = NLM_F_CREATE | NLM_F_EXCL;
-	req.hdr.nlmsg_len = NLMSG_LENGTH(sizeof(req.ifa)) + RTA_LENGTH(len);
-	return nl_transact(nl, &req.hdr);
+	req.hdr.nlmsg_len = NLMSG_LENGTH(sizeof(req.ifa));
+	netlink_attr(&req.hdr, IFA_LOCAL, addr.b + 16 - len, len);
+	return netlink_transact(nl, &req.hdr);
 }
 
 static int setup_lo(const struct netns_config *cfg, const char **ret_what)
@@ -119,9 +94,9 @@ static int setup_lo(const struct netns_config *cfg, const char **ret_what)
 	int r;
 
 	*ret_what = "open a netlink socket";
-	nl = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	nl = netlink_open();
 	if (nl < 0)
-		return -errno;
+		return nl;
 	*ret_what = "bring the namespace's loopback up";
 	r = lo_up(nl);
 	if (r < 0)

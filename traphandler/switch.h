@@ -23,11 +23,15 @@ struct proc;
 struct parked;
 struct delivery;
 struct worker;
+struct carried;
 
 /* Call slots; each is in at most one list (trap/pool.c). Zero: empty. */
 struct slot_list {
 	uint32_t first, last; /* slot + 1 */
 };
+
+/* The app's namespace, for work of ours inside it (conn/appns.h). */
+enum appns_state { APPNS_UNKNOWN, APPNS_READY, APPNS_UNABLE };
 
 struct app {
 	uint32_t id;
@@ -44,13 +48,21 @@ struct app {
 	bool own4, own6; /* chosen by the user: a service address; else only an identity */
 
 	atomic_bool has_epoll;
+	atomic_bool large_epoll; /* one of its sets was seen to be (trap/target.h) */
+	atomic_bool carried;	 /* it has had TCP connections of carry.h */
 	pthread_mutex_t
 		listen_lock;  /* listening and connecting in its own namespace, in turn */
 	atomic_uint replaced; /* files so far (conn/replace.h) */
 	_Atomic uint64_t
 		careful_until_ms; /* signals interrupt its calls (app_interrupted_lately()) */
+	atomic_bool interrupted;  /* ever */
 	atomic_uint quota_told;	  /* tables it was refused more of, a bit each (quota.h) */
+	/* under listen_lock */
+	_Atomic enum appns_state appns;
+	int ns_fd;   /* its network namespace, or -1 */
+	int diag_fd; /* main thread: NETLINK_SOCK_DIAG in it, or -1 */
 	/* under lock */
+	unsigned carrying; /* connections of carry.h that wait for their accept() */
 	struct app *next;
 	struct group *group; /* with whom its traps are read (trap/readers.h) */
 	unsigned refs;
@@ -89,6 +101,7 @@ struct listener {
 	uint32_t connections;	     /* by the last count */
 	uint32_t connections6;	     /* of them over IPv6 */
 	struct delivery *deliveries; /* accepted, but not yet known to the app */
+	struct carried *carried;     /* announced, but not accepted yet (conn/carry.h) */
 	struct parked *accepts;	     /* blocking accepts that wait, first come first */
 	int watch_fd;		     /* the stand-in listener while accepts wait, or -1 */
 	struct parked *full;	     /* blocking connects that wait for room in the backlog */
@@ -148,6 +161,7 @@ static inline uint64_t now_ms(void)
 
 static inline void app_note_interrupted(struct app *app)
 {
+	app->interrupted = true;
 	atomic_store_explicit(&app->careful_until_ms, now_ms() + INTERRUPTED_MS,
 			      memory_order_relaxed);
 }
@@ -155,6 +169,12 @@ static inline void app_note_interrupted(struct app *app)
 static inline bool app_interrupted_lately(const struct app *app)
 {
 	return now_ms() < atomic_load_explicit(&app->careful_until_ms, memory_order_relaxed);
+}
+
+/* The same of one that is known to: a new one does not count. */
+static inline bool app_was_interrupted(const struct app *app)
+{
+	return app_interrupted_lately(app) && app->interrupted;
 }
 
 #endif

@@ -12,11 +12,12 @@
 
 #include <cmocka.h>
 
-#define ROUNDS	   20000
-#define PATH_OFF   offsetof(struct sockaddr_un, sun_path)
-#define CLIENT_LEN (PATH_OFF + 5 + 4 + 16 + 18 + 18)
-#define LISTEN_LEN (PATH_OFF + 5 + 4 + 1 + 4 + 8)
-#define BELL_LEN   (PATH_OFF + 5 + 8 + 8)
+#define ROUNDS	    20000
+#define PATH_OFF    offsetof(struct sockaddr_un, sun_path)
+#define CLIENT_LEN  (PATH_OFF + 5 + 4 + 16 + 18 + 18)
+#define LISTEN_LEN  (PATH_OFF + 5 + 4 + 1 + 4 + 8)
+#define BELL_LEN    (PATH_OFF + 5 + 8 + 8)
+#define CARRIER_LEN (PATH_OFF + 5 + 8)
 
 static uint64_t seed = 0x6a09e667;
 
@@ -35,7 +36,7 @@ static void fill(void *p, size_t n)
 		((uint8_t *)p)[i] = (uint8_t)rnd();
 }
 
-static const enum name_kind kinds[] = { NAME_CLIENT, NAME_LISTENER, NAME_BELL };
+static const enum name_kind kinds[] = { NAME_CLIENT, NAME_LISTENER, NAME_BELL, NAME_CARRIER };
 
 static const struct {
 	enum name_kind kind;
@@ -51,6 +52,7 @@ static const struct {
 	FIELD(NAME_LISTENER, network),	 FIELD(NAME_LISTENER, face),
 	FIELD(NAME_LISTENER, app),	 FIELD(NAME_LISTENER, anchor),
 	FIELD(NAME_BELL, anchor),	 FIELD(NAME_BELL, nonce),
+	FIELD(NAME_CARRIER, socket),
 #undef FIELD
 };
 
@@ -79,7 +81,7 @@ static void assert_same(const struct standin_name *a, const struct standin_name 
 
 static void test_every_kind_reads_back_whole(void **state)
 {
-	static const size_t lens[] = { CLIENT_LEN, LISTEN_LEN, BELL_LEN };
+	static const size_t lens[] = { CLIENT_LEN, LISTEN_LEN, BELL_LEN, CARRIER_LEN };
 
 	(void)state;
 	for (int round = 0; round < ROUNDS; round++) {
@@ -261,7 +263,7 @@ static void test_other_unix_sockets_are_no_names(void **state)
 static void test_what_decodes_encodes_to_the_same_bytes(void **state)
 {
 	static const char heads[][6] = { "\0as1C", "\0as1L", "\0as1B", "\0as2C", "\0as1D" };
-	static const size_t lens[] = { CLIENT_LEN, LISTEN_LEN, BELL_LEN };
+	static const size_t lens[] = { CLIENT_LEN, LISTEN_LEN, BELL_LEN, CARRIER_LEN };
 	unsigned n_taken = 0;
 
 	(void)state;

@@ -9,6 +9,7 @@
 #include "traphandler/conn/accept.h"
 
 #include "traphandler/conn/backlog.h"
+#include "traphandler/conn/carry.h"
 #include "traphandler/conn/closer.h"
 #include "traphandler/conn/deliver.h"
 #include "traphandler/conn/face.h"
@@ -55,6 +56,23 @@ static bool genuine(const struct switch_ctx *sw, int fd)
 	return false;
 }
 
+/* Who is at the other end of an accepted connection. */
+static struct as_endpoint client_of(const struct switch_ctx *sw, int fd)
+{
+	struct sockaddr_storage ss = { 0 };
+	socklen_t len = sizeof(ss);
+	struct as_endpoint e = { 0 };
+	struct sock conn;
+
+	sock_classify(NULL, sw, fd, &conn);
+	if (conn.kind == SOCK_CONNECTED)
+		return standin_remote(&conn);
+	/* TCP; the client may have reset it meanwhile, then nobody knows */
+	if (getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
+		(void)as_endpoint_from_sockaddr(&ss, len, &e);
+	return e;
+}
+
 /* The next client's connection from @listening. 0, -EAGAIN, -EINVAL (shut down), -EMFILE, … */
 static int take_connection(struct switch_ctx *sw, struct listener *l, int listening, int flags,
 			   int *ret_fd, struct as_endpoint *ret_client)
@@ -83,8 +101,16 @@ static int take_connection(struct switch_ctx *sw, struct listener *l, int listen
 			backlog_retry_next(sw, l);
 			pthread_mutex_unlock(&sw->lock);
 		}
-		if (name_decode(&un, len, &name) != NAME_CLIENT || !genuine(sw, fd))
+		if (name_decode(&un, len, &name) == NAME_NONE || !genuine(sw, fd))
 			continue;
+		if (name.kind == NAME_CARRIER &&
+		    carry_take(sw, l, name.socket, ret_fd, ret_client)) {
+			fcntl(*ret_fd, F_SETFL, flags & SOCK_NONBLOCK ? O_NONBLOCK : 0);
+			return 0;
+		}
+		if (name.kind != NAME_CLIENT)
+			continue;
+		standin_tune(sw, fd, true);
 		*ret_client = name.client;
 		*ret_fd = fd_steal(&fd);
 		return 0;
@@ -116,7 +142,6 @@ static void tell_and_hand_over(struct trap *t, struct listener *l, int listening
 		trap_reply_errno(t, -r);
 		return;
 	}
-	standin_tune(t->sw, fd, true);
 	inherit_apply(&l->inherit, listening, fd);
 	deliver_connection(t, l, at);
 }
@@ -341,6 +366,7 @@ void accept_listener_gone(struct switch_ctx *sw, struct listener *l)
 			pool_resume_locked(sw, slot);
 	}
 	deliver_listener_gone(l);
+	carry_listener_gone(sw, l);
 	backlog_retry_all(sw, l);
 }
 
@@ -353,10 +379,7 @@ static void accept_from(struct trap *t, struct listener *l, struct sock *listeni
 	int fd, at = -1, r;
 
 	if (deliver_take(t, l, &fd, &at)) {
-		struct sock conn;
-
-		sock_classify(t->app, t->sw, fd, &conn);
-		client = standin_remote(&conn);
+		client = client_of(t->sw, fd);
 		fcntl(fd, F_SETFL, flags & SOCK_NONBLOCK ? O_NONBLOCK : 0);
 	} else {
 		r = take_connection(t->sw, l, listening->fd, flags, &fd, &client);
@@ -407,7 +430,6 @@ static void resume_accepted(struct trap *t)
 {
 	struct listener *l = listener_of(t, t->call->cookie);
 	struct as_endpoint client;
-	struct sock conn;
 
 	if (deliver_resume(t, l)) {
 		/* the app has it */
@@ -417,8 +439,7 @@ static void resume_accepted(struct trap *t)
 		trap_reply_errno(t, ECONNABORTED); /* it may still wait */
 	} else {
 		/* the address may not have been written yet */
-		sock_classify(t->app, t->sw, t->call->fd, &conn);
-		client = standin_remote(&conn);
+		client = client_of(t->sw, t->call->fd);
 		tell_and_hand_over(t, l, -1, -1, &client);
 	}
 	if (l != NULL) {

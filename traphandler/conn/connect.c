@@ -6,6 +6,7 @@
  *   replace  the app's socket by it
  *   reply    0, or EINPROGRESS to a non-blocking caller, as TCP does even on loopback
  *
+ * Where the replacement would cost too much the app's own socket is connected instead (carry.h).
  * Interrupted before the replacement: the stand-in is kept for the connect() that is likely to be
  * repeated on the same socket. Interrupted after it: the stand-in is marked, and the next
  * connect() on it answers 0. Refused: a blocking caller is told; for a non-blocking one the
@@ -14,7 +15,9 @@
 #include "traphandler/conn/connect.h"
 
 #include "traphandler/conn/accept.h"
+#include "traphandler/conn/appns.h"
 #include "traphandler/conn/backlog.h"
+#include "traphandler/conn/carry.h"
 #include "traphandler/conn/closer.h"
 #include "traphandler/conn/kept.h"
 #include "traphandler/conn/replace.h"
@@ -31,6 +34,7 @@
 #include <assert.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 
 #define MAX_INSTANCES	   64
@@ -91,8 +95,8 @@ static struct as_addr source_address(const struct app *app, const struct sock *s
 }
 
 /* A stand-in connected to @l, in the call's slot; picks a free source port unless the app bound one. */
-static int connect_instance(struct trap *t, const struct sock *s, const struct listener *l,
-			    const struct as_endpoint *dest, const struct as_addr *vip)
+static int connect_by_standin(struct trap *t, const struct sock *s, const struct listener *l,
+			      const struct as_endpoint *dest, const struct as_addr *vip)
 {
 	struct standin_name name = {
 		.kind = NAME_CLIENT,
@@ -117,6 +121,22 @@ static int connect_instance(struct trap *t, const struct sock *s, const struct l
 	return -EADDRNOTAVAIL;
 }
 
+/* A connection to @l: a stand-in in the call's slot, or (*@carry stays true) of the app's own socket. */
+static int connect_instance(struct trap *t, const struct sock *s, struct listener *l,
+			    const struct as_endpoint *dest, const struct as_addr *vip,
+			    bool *carry)
+{
+	if (*carry) {
+		int r = carry_connect(t, s, l, dest);
+
+		if (r != -EOPNOTSUPP)
+			return r;
+		*carry = false;
+	}
+	t->call->stage = ST_STANDIN;
+	return connect_by_standin(t, s, l, dest, vip);
+}
+
 static void listener_refused(struct trap *t, struct listener *l)
 {
 	log_debug("app %u: the listener on port %u is gone", l->app->id, l->port);
@@ -125,10 +145,11 @@ static void listener_refused(struct trap *t, struct listener *l)
 	pthread_mutex_unlock(&t->sw->lock);
 }
 
-/* Tries the instances in order. 0 with the connected stand-in in the slot and whose it is; -EAGAIN with
+/* Tries the instances in order. 0 with the connected stand-in in the slot and whose it is (or, if
+ * *@carry still is true, the app's own socket connected); -EAGAIN with
  * *ret_l one that lives but has a full backlog; else -errno. *ret_l is referenced. */
 static int connect_service(struct trap *t, const struct sock *s, const struct as_endpoint *dest,
-			   struct listener **ret_l)
+			   struct listener **ret_l, bool *carry)
 {
 	struct listener *ls[MAX_INSTANCES], *full = NULL;
 	struct switch_ctx *sw = t->sw;
@@ -141,10 +162,9 @@ static int connect_service(struct trap *t, const struct sock *s, const struct as
 	if (n < 0)
 		return n;
 	*ret_l = NULL;
-	t->call->stage = ST_STANDIN;
 	for (int i = 0; i < n; i++) {
 		accept_check_parked(sw, ls[i]);
-		r = connect_instance(t, s, ls[i], dest, &vip);
+		r = connect_instance(t, s, ls[i], dest, &vip, carry);
 		if (r == -ECONNREFUSED) {
 			listener_refused(t, ls[i]);
 			continue;
@@ -170,27 +190,12 @@ static int connect_service(struct trap *t, const struct sock *s, const struct as
 	return r;
 }
 
-/* connect() of the app's own socket, in its own namespace. 0 or an errno; EINTR if it takes long. */
-static int connect_in_app(struct trap *t, const struct sock *s, const struct as_endpoint *dest)
-{
-	struct sockaddr_storage ss;
-	socklen_t len = as_endpoint_to_sockaddr(dest, s->domain, &ss);
-	int r;
-
-	/* the app may make the file blocking in this very moment, and its loopback may drop all:
-	 * then the watchdog interrupts */
-	t->w->addfd_since_ms = now_ms();
-	r = connect(s->fd, (struct sockaddr *)&ss, len) < 0 ? errno : 0;
-	t->w->addfd_since_ms = 0;
-	return r;
-}
-
 /* The app's own socket meets a closed port, so that the refusal is the kernel's. */
 static void refuse_non_blocking(struct trap *t, const struct sock *s,
 				const struct as_endpoint *dest)
 {
 	struct as_endpoint closed = { .addr = as_addr_loopback(as_addr_family(&dest->addr)) };
-	int r = connect_in_app(t, s, &closed);
+	int r = appns_connect(t, s, &closed);
 
 	if (r == EINPROGRESS || r == EINTR) {
 		sockrec_mark_refused(t->sw->socks, t->app->id, sock_cookie(s->fd));
@@ -245,7 +250,8 @@ static void answer(struct trap *t, int fd)
 {
 	struct answered a = answered_make(t, sock_cookie(fd));
 
-	if (app_interrupted_lately(t->app))
+	/* a program that asks again finds EISCONN: only where a repetition is to be expected */
+	if (app_was_interrupted(t->app))
 		answered_put(t->sw, &a);
 	/* it is soon enough: the thread's next call waits for the end of this one */
 	if (trap_reply_value(t, 0) < 0)
@@ -344,7 +350,7 @@ static bool connect_own(struct trap *t, struct sock *s, const struct as_endpoint
 		listener_unref(t->sw, ls[i]);
 	pthread_mutex_unlock(&t->sw->lock);
 	if (n <= 0)
-		r = connect_in_app(t, s, dest);
+		r = appns_connect(t, s, dest);
 	pthread_mutex_unlock(&t->app->listen_lock);
 	if (n > 0)
 		return false;
@@ -357,12 +363,50 @@ static bool connect_own(struct trap *t, struct sock *s, const struct as_endpoint
 	return true;
 }
 
+/* The app's own socket is connected, and the app is told so. */
+static void answer_carried(struct trap *t, const struct sock *s)
+{
+	bool later = non_blocking(s->fd);
+	int fd = fcntl(s->fd, F_DUPFD_CLOEXEC, 3); /* the reply closes our copy */
+	int r;
+
+	/* also one that was PENDING, or UNSURE when a daemon died */
+	standin_set_mark(s->fd, APPNS_MARK);
+	r = later ? trap_reply_errno(t, EINPROGRESS) : trap_reply_value(t, 0);
+	if (r < 0 && fd >= 0)
+		standin_set_mark(fd, APPNS_MARK | STANDIN_PENDING);
+	cleanup_close(&fd);
+}
+
+/* A bound socket may be one that is connected, or listens. False: it is not. Ends @t otherwise. */
+static bool connect_again(struct trap *t, const struct sock *s)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+	uint32_t mark = standin_mark(s->fd);
+
+	if ((mark & APPNS_MARK_MASK) == APPNS_MARK && (mark & STANDIN_UNSURE)) {
+		carry_undo(s->fd); /* an earlier daemon got no further */
+		return false;
+	}
+	if (getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 ||
+	    info.tcpi_state == TCP_CLOSE)
+		return false;
+	if (info.tcpi_state == TCP_LISTEN)
+		trap_reply_errno(t, EISCONN);
+	else if ((mark & APPNS_MARK_MASK) == APPNS_MARK && (mark & STANDIN_PENDING))
+		answer_carried(t, s);
+	else
+		trap_reply_continue(t);
+	return true;
+}
+
 static void connect_native(struct trap *t, struct sock *s)
 {
 	struct as_endpoint dest;
 	struct listener *l = NULL;
-	int accepting = 0, fd, r;
-	socklen_t len = sizeof(accepting);
+	bool carry;
+	int fd, r;
 
 	if (sockrec_take_refused(t->sw->socks,
 				 sockrec_any_opts(t->sw->socks) ? sock_cookie(s->fd) : 0)) {
@@ -381,11 +425,8 @@ static void connect_native(struct trap *t, struct sock *s)
 			trap_reply_errno(t, -r);
 		return;
 	}
-	if (s->bound.port != 0 &&
-	    getsockopt(s->fd, SOL_SOCKET, SO_ACCEPTCONN, &accepting, &len) == 0 && accepting) {
-		trap_reply_errno(t, EISCONN);
+	if (s->bound.port != 0 && connect_again(t, s))
 		return;
-	}
 	if (t->call->deadline_ns != 0 && now_ns() >= t->call->deadline_ns) {
 		trap_reply_errno(t, has_sndtimeo(s->fd) ? EINPROGRESS : ETIMEDOUT);
 		return;
@@ -395,7 +436,8 @@ static void connect_native(struct trap *t, struct sock *s)
 		uint64_t waited_for = t->call->cookie;
 
 		t->call->cookie = sock_cookie(s->fd);
-		r = connect_service(t, s, &dest, &l);
+		carry = carry_wanted(t, s, &dest);
+		r = connect_service(t, s, &dest, &l, &carry);
 		if (r < 0)
 			t->call->stage = ST_RECEIVED;
 		if (r == -ECONNREFUSED && is_own(t->app, &dest.addr)) {
@@ -432,11 +474,16 @@ static void connect_native(struct trap *t, struct sock *s)
 		assert(l != NULL);
 		fd = t->call->fd;
 		atomic_fetch_add_explicit(&l->accepted_since, 1, memory_order_relaxed);
-		sockrec_add_conn(t->sw->socks, sock_cookie(fd), t->app->id, l->app->id,
-				 l->anchor);
+		if (!carry)
+			sockrec_add_conn(t->sw->socks, sock_cookie(fd), t->app->id, l->app->id,
+					 l->anchor);
 		accept_arrived(t->sw, l);
 		if (t->call->deadline_ns != 0)
 			backlog_pass_on(t, waited_for);
+		if (carry) {
+			answer_carried(t, s);
+			goto out;
+		}
 	} else {
 		t->call->fd = fd;
 		t->call->stage = ST_STANDIN;
@@ -519,11 +566,14 @@ void handle_connect(struct trap *t)
 	}
 	if (s.kind == SOCK_NATIVE && !pool_claim(t, sock_cookie(s.fd))) {
 		/* another thread connects it; what it is then, the next look shows */
+	} else if (t->call->stage == ST_CARRIED && s.kind == SOCK_NATIVE) {
+		answer_carried(t, &s);
 	} else if (t->call->stage == ST_STANDIN) {
 		resume(t, &s);
 	} else if (s.kind == SOCK_NATIVE) {
 		connect_native(t, &s);
-	} else if (s.kind == SOCK_CONNECTED || s.kind == SOCK_LISTENER) {
+	} else if (s.kind == SOCK_CONNECTED || s.kind == SOCK_LISTENER ||
+		   s.kind == SOCK_CARRIED) {
 		connect_standin(t, &s);
 	} else if (s.kind == SOCK_HOST) {
 		log_warn_limited("app %u: connect() on a socket of the host's network refused",

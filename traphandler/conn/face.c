@@ -199,7 +199,7 @@ void handle_ioctl(struct trap *t)
 	}
 	if (request == SIOCGSKNS)
 		trap_reply_errno(t, EPERM); /* of whatever socket: no namespace is handed out */
-	else if (s.kind != SOCK_CONNECTED && s.kind != SOCK_LISTENER)
+	else if (s.kind != SOCK_CONNECTED && s.kind != SOCK_LISTENER && s.kind != SOCK_CARRIED)
 		trap_reply_continue(t);
 	else if (request >= FIOSETOWN && request <= SIOCGPGRP)
 		trap_reply_continue(t); /* of the file, not of the protocol */

@@ -2,6 +2,8 @@
 
 #include <appswitch/util.h>
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -93,4 +95,34 @@ void inherit_apply(struct inherit *in, int listening, int fd)
 			setsockopt(fd, SOL_SOCKET, opts[i].name, in->values[i], opts[i].size);
 	}
 	pthread_mutex_unlock(&in->lock);
+}
+
+void inherit_protocol(int anchor, int fd)
+{
+	static const struct {
+		int level, name;
+	} names[] = {
+		{ IPPROTO_TCP, TCP_NODELAY },
+		{ IPPROTO_TCP, TCP_KEEPIDLE },
+		{ IPPROTO_TCP, TCP_KEEPINTVL },
+		{ IPPROTO_TCP, TCP_KEEPCNT },
+		{ IPPROTO_TCP, TCP_USER_TIMEOUT },
+		{ IPPROTO_TCP, TCP_LINGER2 },
+		{ IPPROTO_TCP, TCP_NOTSENT_LOWAT },
+		{ IPPROTO_TCP, TCP_CONGESTION },
+		{ IPPROTO_IP, IP_TOS },
+		{ IPPROTO_IP, IP_TTL },
+		{ IPPROTO_IPV6, IPV6_TCLASS },
+		{ IPPROTO_IPV6, IPV6_UNICAST_HOPS },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		char has[16] = { 0 }, is[16] = { 0 };
+		socklen_t len = sizeof(has), is_len = sizeof(is);
+
+		if (getsockopt(anchor, names[i].level, names[i].name, has, &len) == 0 &&
+		    getsockopt(fd, names[i].level, names[i].name, is, &is_len) == 0 &&
+		    memcmp(has, is, sizeof(has)) != 0)
+			setsockopt(fd, names[i].level, names[i].name, has, len);
+	}
 }

@@ -25,4 +25,7 @@ void inherit_done(struct inherit *in);
 /* Sets on @fd what @listening (-1: as last read) has. */
 void inherit_apply(struct inherit *in, int listening, int fd);
 
+/* The rest, for an accepted socket that is TCP: what the anchor has of TCP's and IP's options. */
+void inherit_protocol(int anchor, int fd);
+
 #endif

@@ -89,7 +89,8 @@ void handle_bind(struct trap *t)
 	int len = trap_int(t, 2), r;
 
 	r = sock_get(t, trap_int(t, 0), &s);
-	if (r == 0 && (s.kind == SOCK_CONNECTED || s.kind == SOCK_LISTENER)) {
+	if (r == 0 &&
+	    (s.kind == SOCK_CONNECTED || s.kind == SOCK_LISTENER || s.kind == SOCK_CARRIED)) {
 		bind_standin(t);
 		sock_done(&s);
 		return;
@@ -332,7 +333,7 @@ void handle_listen(struct trap *t)
 		listen_native(t, &s, fd_steal(&kept));
 	else if (s.kind == SOCK_LISTENER)
 		trap_reply_value(t, 0);
-	else if (s.kind == SOCK_CONNECTED)
+	else if (s.kind == SOCK_CONNECTED || s.kind == SOCK_CARRIED)
 		trap_reply_errno(t, EINVAL);
 	else
 		trap_reply_continue(t);

@@ -92,6 +92,7 @@ int replace_options(int old, int fd, int mode)
 static int read_item(struct trap *t, int epfd, int fdno, struct item *ret)
 {
 	char path[64], line[256];
+	unsigned items = 0;
 	FILE *f;
 	int r = -ENOENT;
 
@@ -104,14 +105,18 @@ static int read_item(struct trap *t, int epfd, int fdno, struct item *ret)
 		unsigned events;
 		unsigned long long data;
 
-		if (sscanf(line, "tfd: %d events: %x data: %llx", &tfd, &events, &data) == 3 &&
+		if (strncmp(line, "tfd:", 4) != 0)
+			continue;
+		items++;
+		if (r < 0 &&
+		    sscanf(line, "tfd: %d events: %x data: %llx", &tfd, &events, &data) == 3 &&
 		    tfd == fdno) {
 			*ret = (struct item){ epfd, fdno, events, data };
 			r = 0;
-			break;
 		}
 	}
 	fclose(f);
+	target_epoll_measured(t, epfd, items);
 	return r;
 }
 
@@ -145,6 +150,20 @@ static int find_items(struct trap *t, int fdno, struct item *ret, int max)
 			found++;
 	}
 	return found;
+}
+
+bool replace_is_costly(struct trap *t, int fdno)
+{
+	int epolls[MAX_ITEMS], n;
+
+	if (!t->app->large_epoll)
+		return false;
+	n = target_epolls(t, epolls, MAX_ITEMS);
+	for (int i = 0; i < n; i++) {
+		if (target_epoll_large(t, epolls[i]) && in_epoll(t, epolls[i], fdno))
+			return true;
+	}
+	return false;
 }
 
 /* Other numbers in the target's table at which the same socket sits. */

@@ -17,6 +17,9 @@ int replace_options(int old, int fd, int mode);
  * copies may have @fd already, so another round with the same @fd must follow. */
 int replace_fd(struct trap *t, int fdno, int old, int fd);
 
+/* Is @fdno in an epoll set so large that putting it back would cost too much? A guess. */
+bool replace_is_costly(struct trap *t, int fdno);
+
 /* A dup was seen: the socket may have copies in its process. */
 void replace_note_dup(struct trap *t, int fd);
 

@@ -1,5 +1,6 @@
 #include "traphandler/conn/sockopt.h"
 
+#include "traphandler/conn/appns.h"
 #include "traphandler/conn/connect.h"
 #include "traphandler/conn/standin.h"
 #include "traphandler/service/quota.h"
@@ -138,6 +139,27 @@ static bool needs_right(int level, int name)
 	return (level == SOL_SOCKET && name == SO_MARK) ||
 	       (level == IPPROTO_IP && name == IP_TRANSPARENT) ||
 	       (level == IPPROTO_IPV6 && name == IPV6_TRANSPARENT);
+}
+
+/* Of a TCP connection of carry.h, what would show where it comes from, or take it away. */
+static bool shows_seam(const struct sock *s, int level, int name)
+{
+	bool marked = level == SOL_SOCKET && name == SO_MARK;
+
+	if (s->kind == SOCK_NATIVE)
+		return marked && appns_marked(s->fd);
+	return s->kind == SOCK_CARRIED &&
+	       (marked || of_namespace(level, name) ||
+		(level == SOL_SOCKET && (name == SO_NETNS_COOKIE || name == SO_BINDTODEVICE)) ||
+		(level == IPPROTO_IP && name == IP_TRANSPARENT) ||
+		(level == IPPROTO_IPV6 && name == IPV6_TRANSPARENT));
+}
+
+/* The kernel's own answer is the right one. */
+static bool is_tcp(const struct sock *s, int level, int name)
+{
+	return (s->kind == SOCK_NATIVE || s->kind == SOCK_CARRIED) &&
+	       !shows_seam(s, level, name);
 }
 
 static void end(struct trap *t, int r)
@@ -282,7 +304,7 @@ void handle_getsockopt(struct trap *t)
 		sock_done(&s);
 		return;
 	}
-	if (s.kind == SOCK_NATIVE && !(denied(level, name) && level != SOL_SOCKET))
+	if (is_tcp(&s, level, name) && !(denied(level, name) && level != SOL_SOCKET))
 		trap_reply_continue(t);
 	else if (of_namespace(level, name))
 		trap_reply_errno(t, target_net_admin(t) ? ENOPROTOOPT : EPERM);
@@ -298,7 +320,7 @@ static int try_and_record(struct trap *t, const struct sock *s, int level, int n
 			  const void *value, socklen_t len)
 {
 	int scratch = sock_face(s) == AF_INET ? t->sw->scratch4 : t->sw->scratch6;
-	bool standin = s->kind == SOCK_CONNECTED;
+	bool standin = s->kind != SOCK_NATIVE;
 	bool congestion = level == IPPROTO_TCP && name == TCP_CONGESTION;
 	char now[16] = { 0 };
 	socklen_t now_len = congestion ? sizeof(now) : sizeof(int);
@@ -384,13 +406,15 @@ void handle_setsockopt(struct trap *t)
 		return;
 	if (denied(level, name))
 		trap_reply_errno(t, ENOPROTOOPT);
+	else if (s.kind == SOCK_CARRIED && is_tcp(&s, level, name))
+		trap_reply_continue(t);
 	else if (s.kind != SOCK_NATIVE && holds_pointer(level, name))
 		trap_reply_errno(t, EINVAL);
 	else if (s.kind != SOCK_NATIVE && of_namespace(level, name))
 		trap_reply_errno(t, target_net_admin(t) ? ENOPROTOOPT : EPERM);
-	else if (s.kind != SOCK_NATIVE && needs_right(level, name) && !target_net_admin(t))
+	else if (!is_tcp(&s, level, name) && needs_right(level, name) && !target_net_admin(t))
 		trap_reply_errno(t, EPERM);
-	else if (s.kind == SOCK_NATIVE)
+	else if (is_tcp(&s, level, name))
 		set_native(t, &s, level, name);
 	else if (level == SOL_SOCKET && (name == SO_ATTACH_FILTER || name == SO_DETACH_FILTER))
 		trap_reply_continue(t); /* takes a pointer; on AF_UNIX without effect */

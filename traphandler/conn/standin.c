@@ -111,13 +111,15 @@ void sock_classify(const struct app *app, const struct switch_ctx *sw, int fd, s
 		ret->kind = SOCK_NATIVE;
 	else if (ns == sw->st.h->host_cookie)
 		ret->kind = SOCK_HOST;
+	else if (app != NULL && (standin_mark(fd) & STANDIN_GIVEN))
+		ret->kind = SOCK_CARRIED;
 	ret->domain = ss.ss_family;
 	(void)as_endpoint_from_sockaddr(&ss, len, &ret->bound);
 }
 
 int sock_face(const struct sock *s)
 {
-	if (s->kind == SOCK_NATIVE || s->kind == SOCK_HOST)
+	if (s->domain != 0)
 		return s->domain;
 	if (!s->client)
 		return s->own.face;
@@ -230,6 +232,19 @@ int standin_connect(const struct switch_ctx *sw, const struct listener *l,
 		close(fd);
 	}
 	return r;
+}
+
+int standin_announce(const struct listener *l, uint64_t client)
+{
+	struct standin_name name = { .kind = NAME_CARRIER, .socket = client };
+	struct sockaddr_un un;
+	socklen_t len = name_encode(&name, &un);
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&un, len) < 0)
+		return -errno;
+	len = listener_name(l, &un);
+	return connect(fd, (struct sockaddr *)&un, len) < 0 ? -errno : 0;
 }
 
 bool standin_connected(int fd)

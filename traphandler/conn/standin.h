@@ -13,6 +13,7 @@
 #define STANDIN_NODELAY	    0x4u  /* value of TCP_NODELAY ... */
 #define STANDIN_NODELAY_SET 0x8u  /* ... if the app set it */
 #define STANDIN_GIVEN	    0x10u /* server end: on its way to the app, or there */
+#define STANDIN_UNSURE	    0x20u /* a TCP client's: on its way to be connected (carry.h) */
 
 enum sock_kind {
 	SOCK_KERNEL,	/* not ours to decide: not a socket, not TCP, another namespace's */
@@ -20,16 +21,17 @@ enum sock_kind {
 	SOCK_HOST,	/* a TCP socket of the host's namespace, brought along by the app */
 	SOCK_CONNECTED, /* a connected stand-in */
 	SOCK_LISTENER,	/* a listening stand-in */
+	SOCK_CARRIED,	/* a TCP server end in the namespace of its client (carry.h) */
 };
 
 struct sock {
 	enum sock_kind kind;
 	struct trap *owner; /* whose copy it is: the reply closes it; or NULL */
 	int fd;		    /* our copy, or -1 */
-	int domain;	    /* AF_INET or AF_INET6: of a native socket itself, else its face */
+	int domain;	    /* AF_INET or AF_INET6: of a TCP socket itself; 0: no TCP */
 	bool client;	    /* connected: this is the client end */
 	struct standin_name own, peer; /* of a stand-in; peer if server end */
-	struct as_endpoint bound;      /* of a native socket */
+	struct as_endpoint bound;      /* of a TCP socket */
 };
 
 /* What @fdno is in the target. 0 and a sock to be ended with sock_done(), whose fd is good until
@@ -69,6 +71,10 @@ int standin_listen(const struct switch_ctx *sw, const struct listener *l, int *r
  * -EAGAIN (its backlog is full), -EADDRINUSE (that 4-tuple exists), -errno. */
 int standin_connect(const struct switch_ctx *sw, const struct listener *l,
 		    const struct standin_name *client, int *ret_fd);
+
+/* Connects a carrier for the socket @client to @l, which outlives this call in the queue. As
+ * standin_connect(). */
+int standin_announce(const struct listener *l, uint64_t client);
 
 /* Has it a peer (perhaps one that is gone)? */
 bool standin_connected(int fd);

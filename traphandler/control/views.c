@@ -1,5 +1,6 @@
 #include "traphandler/control/views.h"
 
+#include "traphandler/conn/appns.h"
 #include "traphandler/conn/listen.h"
 #include "traphandler/service/diag.h"
 #include "traphandler/service/registry.h"
@@ -16,25 +17,91 @@ static bool shows(const char *network, const char *of)
 	return network == NULL || strcmp(network, of) == 0;
 }
 
+/* A server end of a connection by TCP (conn/carry.h) and its record. */
+struct tcp_conn {
+	struct diag_tcp d;
+	struct st_sock rec;
+};
+
 struct dump {
+	struct sockrec *socks;
 	struct diag_sock *v;
 	size_t n, cap;
+	struct tcp_conn *tcp;
+	size_t n_tcp, cap_tcp;
 };
+
+/* Room for one more of @size bytes, or false. */
+static bool grow(void **v, size_t n, size_t *cap, size_t size)
+{
+	size_t more = *cap ? *cap * 2 : 256;
+	void *p;
+
+	if (n < *cap)
+		return true;
+	p = realloc(*v, more * size);
+	if (p == NULL)
+		return false;
+	*v = p;
+	*cap = more;
+	return true;
+}
 
 static void on_sock(void *arg, const struct diag_sock *d)
 {
 	struct dump *dump = arg;
 
-	if (dump->n == dump->cap) {
-		size_t cap = dump->cap ? dump->cap * 2 : 256;
-		struct diag_sock *v = realloc(dump->v, cap * sizeof(*v));
+	if (grow((void **)&dump->v, dump->n, &dump->cap, sizeof(*d)))
+		dump->v[dump->n++] = *d;
+}
 
-		if (v == NULL)
-			return;
-		dump->v = v;
-		dump->cap = cap;
+static void on_tcp(void *arg, const struct diag_tcp *d)
+{
+	struct dump *dump = arg;
+	struct st_sock rec;
+
+	/* the client's end, and what is the app's own, have none */
+	if (sockrec_get_conn(dump->socks, d->cookie, &rec) && rec.conn.client != 0 &&
+	    grow((void **)&dump->tcp, dump->n_tcp, &dump->cap_tcp, sizeof(*dump->tcp)))
+		dump->tcp[dump->n_tcp++] = (struct tcp_conn){ *d, rec };
+}
+
+static void done(struct dump *dump)
+{
+	free(dump->v);
+	free(dump->tcp);
+}
+
+/* What is in the apps' own namespaces. False: not all could be seen. */
+static bool dump_tcp(struct switch_ctx *sw, struct dump *dump)
+{
+	struct app *app, *next;
+	bool all = true;
+
+	pthread_mutex_lock(&sw->lock);
+	for (app = sw->apps; app != NULL; app = next) {
+		int r;
+
+		if (!app->carried) {
+			next = app->next;
+			continue;
+		}
+		/* if it ends meanwhile it is on no list, and the others are looked at next time */
+		app_ref(app);
+		pthread_mutex_unlock(&sw->lock);
+		r = appns_diag(app);
+		if (r >= 0)
+			r = diag_dump_tcp(r, on_tcp, dump);
+		else
+			app->carried = false; /* they are not shown, and not counted */
+		all = r == 0 && all;
+		pthread_mutex_lock(&sw->lock);
+		next = app->ended ? NULL : app->next;
+		all = all && !app->ended;
+		app_unref(sw, app);
 	}
-	dump->v[dump->n++] = *d;
+	pthread_mutex_unlock(&sw->lock);
+	return all;
 }
 
 static int cmp_u64(const void *a, const void *b)
@@ -67,12 +134,15 @@ static void recount(struct switch_ctx *sw, struct dump *dump)
 {
 	uint32_t before = sockrec_now();
 	uint64_t *cookies;
+	bool all;
 
+	dump->socks = sw->socks;
 	if (diag_dump(sw->diag_fd, false, on_sock, dump) < 0)
 		return;
+	all = dump_tcp(sw, dump);
 	if (dump->n > 1)
 		qsort(dump->v, dump->n, sizeof(*dump->v), cmp_inode);
-	cookies = malloc((dump->n + 1) * sizeof(*cookies));
+	cookies = malloc((dump->n + dump->n_tcp + 1) * sizeof(*cookies));
 	if (cookies == NULL)
 		return;
 	pthread_mutex_lock(&sw->lock);
@@ -98,10 +168,21 @@ static void recount(struct switch_ctx *sw, struct dump *dump)
 		if (peer->name.kind == NAME_CLIENT && !as_addr_is_v4(&peer->name.server.addr))
 			l->connections6++;
 	}
+	for (size_t i = 0; i < dump->n_tcp; i++) {
+		const struct tcp_conn *c = &dump->tcp[i];
+		struct listener *l = listener_find(sw, c->rec.conn.server_anchor);
+
+		cookies[dump->n + i] = c->d.cookie;
+		if (l == NULL)
+			continue;
+		l->connections++;
+		l->connections6 += !as_addr_is_v4(&c->d.local.addr);
+	}
 	pthread_mutex_unlock(&sw->lock);
-	if (dump->n > 1)
-		qsort(cookies, dump->n, sizeof(*cookies), cmp_u64);
-	sockrec_sweep(sw->socks, cookies, dump->n, before);
+	if (dump->n + dump->n_tcp > 1)
+		qsort(cookies, dump->n + dump->n_tcp, sizeof(*cookies), cmp_u64);
+	if (all)
+		sockrec_sweep(sw->socks, cookies, dump->n + dump->n_tcp, before);
 	free(cookies);
 }
 
@@ -110,7 +191,7 @@ void view_recount(struct switch_ctx *sw)
 	struct dump dump = { 0 };
 
 	recount(sw, &dump);
-	free(dump.v);
+	done(&dump);
 }
 
 static json_t *services(struct switch_ctx *sw, const char *network)
@@ -193,6 +274,20 @@ static const char *network_name(const struct switch_ctx *sw, uint32_t id)
 	return "";
 }
 
+static void add_connection(json_t *rows, const struct switch_ctx *sw, const char *network,
+			   const struct as_endpoint *from, const struct as_endpoint *to,
+			   const char *kind, const struct st_sock *rec)
+{
+	char client[AS_ENDPOINT_STRLEN], server[AS_ENDPOINT_STRLEN];
+
+	json_array_append_new(
+		rows, json_pack("{s:s,s:s,s:s,s:s,s:i,s:s,s:i,s:i}", "network", network,
+				"client", as_endpoint_format(from, client), "server",
+				as_endpoint_format(to, server), "node", sw->node, "age_s",
+				(int)(sockrec_now() - rec->since), "kind", kind, "client_app",
+				(int)rec->app, "server_app", (int)rec->conn.server_app));
+}
+
 static json_t *connections(struct switch_ctx *sw, const char *network)
 {
 	json_t *rows = json_array();
@@ -203,7 +298,6 @@ static json_t *connections(struct switch_ctx *sw, const char *network)
 	pthread_mutex_lock(&sw->lock);
 	for (size_t i = 0; i < dump.n; i++) {
 		const struct diag_sock *d = &dump.v[i], *peer = peer_of(&dump, d);
-		char client[AS_ENDPOINT_STRLEN], server[AS_ENDPOINT_STRLEN];
 		struct st_sock rec;
 
 		if (d->name.kind != NAME_CLIENT || d->peer_inode == 0 ||
@@ -215,17 +309,19 @@ static json_t *connections(struct switch_ctx *sw, const char *network)
 			if (peer != NULL && peer->name.kind == NAME_LISTENER)
 				rec.conn.server_app = peer->name.app;
 		}
-		json_array_append_new(
-			rows,
-			json_pack("{s:s,s:s,s:s,s:s,s:i,s:s,s:i,s:i}", "network",
-				  network_name(sw, d->name.network), "client",
-				  as_endpoint_format(&d->name.client, client), "server",
-				  as_endpoint_format(&d->name.server, server), "node", sw->node,
-				  "age_s", (int)(now - rec.since), "kind", "unix", "client_app",
-				  (int)rec.app, "server_app", (int)rec.conn.server_app));
+		add_connection(rows, sw, network_name(sw, d->name.network), &d->name.client,
+			       &d->name.server, "unix", &rec);
+	}
+	for (size_t i = 0; i < dump.n_tcp; i++) {
+		const struct tcp_conn *c = &dump.tcp[i];
+		const struct app *app = app_find(sw, c->rec.app);
+
+		if (app != NULL && shows(network, app->network))
+			add_connection(rows, sw, app->network, &c->d.remote, &c->d.local, "tcp",
+				       &c->rec);
 	}
 	pthread_mutex_unlock(&sw->lock);
-	free(dump.v);
+	done(&dump);
 	return rows;
 }
 

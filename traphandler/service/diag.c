@@ -2,9 +2,11 @@
 
 #include <appswitch/util.h>
 
+#include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <linux/unix_diag.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -41,6 +43,49 @@ static void parse(const struct nlmsghdr *nh, struct diag_sock *ret)
 	}
 }
 
+/* Sends the request for a dump and calls @fn for each message of the answer. */
+static int dump(int fd, const void *req, size_t len,
+		void (*fn)(void *arg, const struct nlmsghdr *nh), void *arg)
+{
+	_cleanup_free_ char *buf = malloc(65536);
+
+	if (buf == NULL)
+		return -ENOMEM;
+	if (send(fd, req, len, 0) < 0)
+		return -errno;
+	for (;;) {
+		ssize_t n = recv(fd, buf, 65536, 0);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		for (struct nlmsghdr *nh = (void *)buf; NLMSG_OK(nh, (size_t)n);
+		     nh = NLMSG_NEXT(nh, n)) {
+			if (nh->nlmsg_type == NLMSG_DONE)
+				return 0;
+			if (nh->nlmsg_type == NLMSG_ERROR)
+				return ((struct nlmsgerr *)NLMSG_DATA(nh))->error;
+			fn(arg, nh);
+		}
+	}
+}
+
+struct standins {
+	void (*fn)(void *arg, const struct diag_sock *d);
+	void *arg;
+};
+
+static void on_standin(void *arg, const struct nlmsghdr *nh)
+{
+	const struct standins *s = arg;
+	struct diag_sock d;
+
+	parse(nh, &d);
+	if (d.name.kind != NAME_NONE)
+		s->fn(s->arg, &d);
+}
+
 int diag_dump(int fd, bool listening_only, void (*fn)(void *arg, const struct diag_sock *d),
 	      void *arg)
 {
@@ -60,32 +105,68 @@ int diag_dump(int fd, bool listening_only, void (*fn)(void *arg, const struct di
 			.udiag_cookie = { ~0u, ~0u },
 		},
 	};
-	_cleanup_free_ char *buf = malloc(65536);
+	struct standins s = { fn, arg };
 
-	if (buf == NULL)
-		return -ENOMEM;
-	if (send(fd, &msg, sizeof(msg), 0) < 0)
-		return -errno;
-	for (;;) {
-		ssize_t n = recv(fd, buf, 65536, 0);
+	return dump(fd, &msg, sizeof(msg), on_standin, &s);
+}
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		for (struct nlmsghdr *nh = (void *)buf; NLMSG_OK(nh, (size_t)n);
-		     nh = NLMSG_NEXT(nh, n)) {
-			struct diag_sock d;
+struct tcps {
+	void (*fn)(void *arg, const struct diag_tcp *d);
+	void *arg;
+};
 
-			if (nh->nlmsg_type == NLMSG_DONE)
-				return 0;
-			if (nh->nlmsg_type == NLMSG_ERROR)
-				return ((struct nlmsgerr *)NLMSG_DATA(nh))->error;
-			parse(nh, &d);
-			if (d.name.kind != NAME_NONE)
-				fn(arg, &d);
-		}
+static struct as_endpoint endpoint(int family, const __be32 *addr, __be16 port)
+{
+	struct as_endpoint e = { .port = ntohs(port) };
+
+	if (family == AF_INET)
+		e.addr = as_addr_v4(ntohl(addr[0]));
+	else
+		memcpy(e.addr.b, addr, sizeof(e.addr.b));
+	return e;
+}
+
+static void on_tcp(void *arg, const struct nlmsghdr *nh)
+{
+	const struct inet_diag_msg *m = NLMSG_DATA(nh);
+	const struct tcps *s = arg;
+	struct diag_tcp d = {
+		.cookie = (uint64_t)m->id.idiag_cookie[0] | (uint64_t)m->id.idiag_cookie[1]
+								    << 32,
+		.local = endpoint(m->idiag_family, m->id.idiag_src, m->id.idiag_sport),
+		.remote = endpoint(m->idiag_family, m->id.idiag_dst, m->id.idiag_dport),
+	};
+
+	s->fn(s->arg, &d);
+}
+
+int diag_dump_tcp(int fd, void (*fn)(void *arg, const struct diag_tcp *d), void *arg)
+{
+	static const uint8_t families[] = { AF_INET, AF_INET6 };
+	struct tcps s = { fn, arg };
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(families) && r == 0; i++) {
+		struct {
+			struct nlmsghdr nh;
+			struct inet_diag_req_v2 req;
+		} msg = {
+			.nh = {
+				.nlmsg_len = sizeof(msg),
+				.nlmsg_type = SOCK_DIAG_BY_FAMILY,
+				.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
+			},
+			.req = {
+				.sdiag_family = families[i],
+				.sdiag_protocol = IPPROTO_TCP,
+				.idiag_states = 1u << TCP_ESTABLISHED | 1u << TCP_CLOSE_WAIT |
+						1u << TCP_FIN_WAIT1 | 1u << TCP_FIN_WAIT2,
+			},
+		};
+
+		r = dump(fd, &msg, sizeof(msg), on_tcp, &s);
 	}
+	return r;
 }
 
 bool diag_exists(int fd, uint32_t inode)

@@ -1,6 +1,7 @@
-/* diag.h - what the kernel knows of the stand-ins: a dump over NETLINK_SOCK_DIAG (sock_diag(7)).
+/* diag.h - what the kernel knows of sockets: a dump over NETLINK_SOCK_DIAG (sock_diag(7)).
  *
- * The netlink socket was made in the private namespace, so it sees only stand-ins, all of them.
+ * It is of the namespace in which the netlink socket was made: the private one has only stand-ins,
+ * all of them; an app's has its TCP.
  * One dump at a time: the caller serializes (main thread). */
 #ifndef TRAPHANDLER_DIAG_H
 #define TRAPHANDLER_DIAG_H
@@ -22,6 +23,15 @@ int diag_open(void);
 /* Calls @fn for every stand-in (or only the listening ones). 0 or -errno. */
 int diag_dump(int fd, bool listening_only, void (*fn)(void *arg, const struct diag_sock *d),
 	      void *arg);
+
+/* A connected TCP socket. */
+struct diag_tcp {
+	uint64_t cookie;
+	struct as_endpoint local, remote;
+};
+
+/* Calls @fn for every one of the namespace. 0 or -errno. */
+int diag_dump_tcp(int fd, void (*fn)(void *arg, const struct diag_tcp *d), void *arg);
 
 /* Is the socket with this inode number still there? Exact; a dump may miss one while another of
  * its hash bucket is closed. True if that cannot be told. */

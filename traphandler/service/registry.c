@@ -1,6 +1,7 @@
 #include "traphandler/service/registry.h"
 
 #include "traphandler/conn/accept.h"
+#include "traphandler/conn/appns.h"
 #include "traphandler/conn/closer.h"
 #include "traphandler/service/quota.h"
 #include "traphandler/service/sockrec.h"
@@ -180,7 +181,7 @@ int app_new(struct switch_ctx *sw, const json_t *reg, uint32_t id, struct app **
 	app = calloc(1, sizeof(*app));
 	if (app == NULL)
 		return -ENOMEM;
-	app->listener_fd = app->probe_fd = -1;
+	app->listener_fd = app->probe_fd = app->ns_fd = app->diag_fd = -1;
 	app->careful_until_ms = now_ms() + UNKNOWN_MS;
 	pthread_mutex_init(&app->listen_lock, NULL);
 	if (lb_policy_parse(lb, &app->lb) < 0) {
@@ -290,6 +291,7 @@ void app_unref(struct switch_ctx *sw, struct app *app)
 		close(app->listener_fd);
 	if (app->probe_fd >= 0)
 		close(app->probe_fd);
+	appns_forget(app);
 	if (!app->ended) {
 		/* never published: only its registration is to be forgotten */
 		__atomic_store_n(&sw->st.apps[app->slot].id, 0, __ATOMIC_RELEASE);

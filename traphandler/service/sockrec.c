@@ -231,8 +231,8 @@ struct sockrec *sockrec_free(struct sockrec *s)
 	return NULL;
 }
 
-void sockrec_add_conn(struct sockrec *s, uint64_t cookie, uint32_t app, uint32_t server_app,
-		      uint64_t server_anchor)
+int sockrec_add_carried(struct sockrec *s, uint64_t cookie, uint32_t app, uint32_t server_app,
+			uint64_t server_anchor, uint64_t client)
 {
 	struct st_sock *r;
 
@@ -242,8 +242,16 @@ void sockrec_add_conn(struct sockrec *s, uint64_t cookie, uint32_t app, uint32_t
 		r->app = app;
 		r->conn.server_app = server_app;
 		r->conn.server_anchor = server_anchor;
+		r->conn.client = client;
 	}
 	pthread_mutex_unlock(&s->lock);
+	return r != NULL ? 0 : -ENOMEM;
+}
+
+void sockrec_add_conn(struct sockrec *s, uint64_t cookie, uint32_t app, uint32_t server_app,
+		      uint64_t server_anchor)
+{
+	(void)sockrec_add_carried(s, cookie, app, server_app, server_anchor, 0);
 }
 
 bool sockrec_get_conn(struct sockrec *s, uint64_t cookie, struct st_sock *ret)

@@ -21,6 +21,10 @@ struct sockrec *sockrec_free(struct sockrec *s);
 /* A connection's record; silently nothing if there is no room (it is only for display). */
 void sockrec_add_conn(struct sockrec *s, uint64_t cookie, uint32_t app, uint32_t server_app,
 		      uint64_t server_anchor);
+/* The same of a TCP connection (conn/carry.h): @cookie is its server end, @client the other one's.
+ * 0 or -ENOMEM: it is needed. */
+int sockrec_add_carried(struct sockrec *s, uint64_t cookie, uint32_t app, uint32_t server_app,
+			uint64_t server_anchor, uint64_t client);
 bool sockrec_get_conn(struct sockrec *s, uint64_t cookie, struct st_sock *ret);
 
 /* Option values. 0 or -ENOMEM. */

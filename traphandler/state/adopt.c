@@ -4,6 +4,7 @@
 #include "traphandler/conn/kept.h"
 #include "traphandler/conn/standin.h"
 #include "traphandler/service/registry.h"
+#include "traphandler/service/sockrec.h"
 #include "traphandler/state/privns.h"
 #include "traphandler/trap/pool.h"
 
@@ -131,7 +132,7 @@ static void adopt_calls(struct switch_ctx *sw, const struct adoption *a)
 		if (call->stage == ST_STANDIN || call->stage == ST_ACCEPTED ||
 		    call->stage == ST_INSTALLED)
 			call->fd = holder_take(a, old->fd);
-		if (call->fd < 0)
+		if (call->fd < 0 && call->stage != ST_CARRIED)
 			call->stage = ST_RECEIVED;
 	}
 }
@@ -159,6 +160,19 @@ static int *fds_of_calls(const struct adoption *a, size_t *ret_n)
 		qsort(fds, n, sizeof(*fds), cmp_int);
 	*ret_n = n;
 	return fds;
+}
+
+/* The listener of an accepted connection; NULL if it is none. */
+static struct listener *waits_for(struct switch_ctx *sw, const struct sock *s)
+{
+	struct st_sock rec;
+
+	if (s->kind == SOCK_CONNECTED)
+		return s->client ? NULL : listener_find(sw, s->own.anchor);
+	if (s->domain == 0 || !sockrec_get_conn(sw->socks, sock_cookie(s->fd), &rec) ||
+	    rec.conn.client == 0)
+		return NULL;
+	return listener_find(sw, rec.conn.server_anchor);
 }
 
 /* Accepted connections that no call names were on their way from the queue to a slot, or waited
@@ -189,9 +203,9 @@ static void adopt_orphans(struct switch_ctx *sw, const struct adoption *a)
 		if (fd < 0)
 			continue;
 		sock_classify(NULL, sw, fd, &s);
-		l = s.kind == SOCK_CONNECTED && !s.client && !(standin_mark(fd) & STANDIN_GIVEN)
-			    ? listener_find(sw, s.own.anchor)
-			    : NULL;
+		l = standin_mark(fd) & STANDIN_GIVEN ? NULL : waits_for(sw, &s);
+		if (l != NULL && s.kind == SOCK_CONNECTED)
+			standin_tune(sw, fd, true);
 		if (l != NULL)
 			deliver_requeue_locked(l, fd);
 		else
@@ -215,6 +229,10 @@ int adopt_header(struct switch_ctx *sw, const struct adoption *a)
 	struct st_header *h = sw->st.h;
 	const struct st_header *old = a->old.h;
 
+	if (old->socks_high > ST_SOCKS)
+		return -EPROTO;
+	h->socks_high = old->socks_high;
+	memcpy(sw->st.socks, a->old.socks, old->socks_high * sizeof(*sw->st.socks));
 	h->next_app = old->next_app;
 	h->pids_used = old->pids_used;
 	memcpy(h->pids, old->pids, sizeof(h->pids));
@@ -231,15 +249,20 @@ int adopt_state(struct switch_ctx *sw, const struct adoption *a)
 	const struct st_header *old = a->old.h;
 	unsigned n = 0;
 
-	if (old->socks_high > ST_SOCKS)
-		return -EPROTO;
-	h->socks_high = old->socks_high;
-	memcpy(sw->st.socks, a->old.socks, old->socks_high * sizeof(*sw->st.socks));
 	for (unsigned i = 0; i < old->apps_high; i++) {
 		const struct st_app *app = &a->old.apps[i];
 
 		if (app->id != 0 && app->listener_fd >= 0 && adopt_app(sw, a, app) == 0)
 			n++;
+	}
+	for (uint32_t i = 0; i < h->socks_high; i++) {
+		const struct st_sock *rec = &sw->st.socks[i];
+		struct app *app = NULL;
+
+		if (rec->cookie != 0 && rec->kind == ST_SOCK_CONN && rec->conn.client != 0)
+			app = app_find(sw, rec->app);
+		if (app != NULL)
+			app->carried = true;
 	}
 	adopt_listeners(sw, a);
 	adopt_calls(sw, a);

@@ -51,6 +51,7 @@ enum st_stage {
 	ST_INSTALLED, /* accept: .fd is with the app at .at; perhaps it was told so */
 	ST_TELLING,   /* accept: a child installs .fd and tells; then ST_ACCEPTED or ... */
 	ST_TOLD,      /* ... this: the call is over */
+	ST_CARRIED,   /* connect: the app's own socket is connected (conn/carry.h) */
 };
 
 struct st_call {
@@ -106,6 +107,7 @@ struct st_sock {
 			uint32_t server_app;
 			uint32_t pad;
 			uint64_t server_anchor;
+			uint64_t client; /* of carry.h: SO_COOKIE of the client's socket */
 		} conn;
 		struct st_opt opts[ST_OPTS];
 		char congestion[16];

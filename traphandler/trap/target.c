@@ -19,12 +19,17 @@
 
 #define MAX_EPOLLS 32
 
+/* Items; more cost more than a connection by TCP does (tests/bench: connect, others). */
+#define LARGE 128
+
 struct proc {
 	struct proc *next;
 	int tgid;
 	bool stale;
 	int n;
 	int epolls[MAX_EPOLLS];
+	unsigned items[MAX_EPOLLS]; /* when last looked; 0: never */
+	unsigned asked[MAX_EPOLLS]; /* since then */
 };
 
 void target_cache_init(struct target_cache *c)
@@ -217,6 +222,7 @@ int target_epolls(struct trap *t, int *ret, int max)
 	pthread_mutex_lock(&t->sw->lock);
 	p = proc_get(t->app, tgid, true);
 	if (p != NULL) {
+		memset(p->items, 0, sizeof(p->items));
 		memcpy(p->epolls, found, (size_t)n * sizeof(*found));
 		p->n = n;
 		p->stale = false;
@@ -226,4 +232,47 @@ int target_epolls(struct trap *t, int *ret, int max)
 		n = max;
 	memcpy(ret, found, (size_t)n * sizeof(*ret));
 	return n;
+}
+
+/* Under sw->lock: the index of @epfd in what is known of the calling process, or -1. */
+static int find_epoll(struct trap *t, int epfd, struct proc **ret)
+{
+	int tgid = worker_tgid(t->w, t->tid);
+
+	*ret = tgid > 0 ? proc_get(t->app, tgid, false) : NULL;
+	for (int i = 0; *ret != NULL && i < (*ret)->n; i++) {
+		if ((*ret)->epolls[i] == epfd)
+			return i;
+	}
+	return -1;
+}
+
+void target_epoll_measured(struct trap *t, int epfd, unsigned items)
+{
+	struct proc *p;
+	int i;
+
+	if (items > LARGE)
+		t->app->large_epoll = true;
+	pthread_mutex_lock(&t->sw->lock);
+	i = find_epoll(t, epfd, &p);
+	if (i >= 0) {
+		p->items[i] = items;
+		p->asked[i] = 0;
+	}
+	pthread_mutex_unlock(&t->sw->lock);
+}
+
+bool target_epoll_large(struct trap *t, int epfd)
+{
+	struct proc *p;
+	bool large = false;
+	int i;
+
+	pthread_mutex_lock(&t->sw->lock);
+	i = find_epoll(t, epfd, &p);
+	if (i >= 0 && p->items[i] > LARGE)
+		large = p->asked[i]++ < p->items[i];
+	pthread_mutex_unlock(&t->sw->lock);
+	return large;
 }

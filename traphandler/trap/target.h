@@ -33,6 +33,11 @@ bool target_net_admin(struct trap *t);
 void target_note_epoll(struct trap *t);
 /* The epoll fds of the calling process, at most @max; scans /proc only if something changed. */
 int target_epolls(struct trap *t, int *ret, int max);
+/* How many items one of them was just seen to have. */
+void target_epoll_measured(struct trap *t, int epfd, unsigned items);
+/* Has it so many that to read one costs too much? By the last measure, which is good for as many
+ * questions as it had items: so measuring costs little on the average. */
+bool target_epoll_large(struct trap *t, int epfd);
 /* One of them was gone: scan again next time. */
 void target_epolls_stale(struct trap *t);
 void target_forget_app(struct app *app);

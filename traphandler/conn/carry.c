@@ -1,0 +1,289 @@
+#include "traphandler/conn/carry.h"
+
+#include "traphandler/conn/accept.h"
+#include "traphandler/conn/appns.h"
+#include "traphandler/conn/deliver.h"
+#include "traphandler/conn/replace.h"
+#include "traphandler/service/quota.h"
+#include "traphandler/service/registry.h"
+#include "traphandler/service/sockrec.h"
+
+#include <appswitch/log.h>
+#include <appswitch/util.h>
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define CARRIED_MAX 4096u
+#define JOIN_MS	    100
+
+/* A connection between announcement and accept(). */
+struct carried {
+	struct carried *next;
+	struct app *app; /* the client's, referenced */
+	uint64_t client; /* SO_COOKIE of its socket */
+	struct as_endpoint from;
+	int fd;	   /* the server's end, or -1: not yet */
+	bool came; /* the carrier came to an accept() before it */
+};
+
+static unsigned n_carried; /* under sw->lock */
+
+bool carry_wanted(struct trap *t, const struct sock *s, const struct as_endpoint *dest)
+{
+	return t->app->appns != APPNS_UNABLE && replace_is_costly(t, trap_int(t, 0)) &&
+	       !as_addr_is_loopback(&dest->addr) && !as_addr_eq(&dest->addr, &t->app->ip4) &&
+	       !as_addr_eq(&dest->addr, &t->app->ip6) && standin_mark(s->fd) == 0;
+}
+
+static struct carried *enlist(struct trap *t, struct listener *l, uint64_t client)
+{
+	struct carried *c = malloc(sizeof(*c)), **p = &l->carried;
+
+	if (c == NULL)
+		return NULL;
+	*c = (struct carried){ .app = t->app, .client = client, .fd = -1 };
+	pthread_mutex_lock(&t->sw->lock);
+	if (l->gone || !quota_allows(t->app->carrying, CARRIED_MAX - n_carried)) {
+		pthread_mutex_unlock(&t->sw->lock);
+		free(c);
+		return NULL;
+	}
+	app_ref(t->app);
+	t->app->carrying++;
+	n_carried++;
+	while (*p != NULL)
+		p = &(*p)->next;
+	*p = c;
+	pthread_mutex_unlock(&t->sw->lock);
+	return c;
+}
+
+/* Under sw->lock: *@p goes; its descriptor is the caller's. */
+static int delist(struct switch_ctx *sw, struct carried **p)
+{
+	struct carried *c = *p;
+	int fd = c->fd;
+
+	*p = c->next;
+	c->app->carrying--;
+	n_carried--;
+	app_unref(sw, c->app);
+	free(c);
+	return fd;
+}
+
+static struct carried **find(struct listener *l, uint64_t client)
+{
+	struct carried **p = &l->carried;
+
+	while (*p != NULL && (*p)->client != client)
+		p = &(*p)->next;
+	return *p != NULL ? p : NULL;
+}
+
+static void forget(struct trap *t, struct listener *l, uint64_t client)
+{
+	struct carried **p;
+
+	pthread_mutex_lock(&t->sw->lock);
+	p = find(l, client);
+	if (p != NULL)
+		(void)delist(t->sw, p);
+	pthread_mutex_unlock(&t->sw->lock);
+}
+
+bool carry_take(struct switch_ctx *sw, struct listener *l, uint64_t client, int *ret_fd,
+		struct as_endpoint *ret_client)
+{
+	struct carried **p;
+
+	*ret_fd = -1;
+	pthread_mutex_lock(&sw->lock);
+	p = find(l, client);
+	if (p != NULL && (*p)->fd >= 0) {
+		*ret_client = (*p)->from;
+		*ret_fd = delist(sw, p);
+	} else if (p != NULL) {
+		(*p)->came = true;
+	}
+	pthread_mutex_unlock(&sw->lock);
+	return *ret_fd >= 0;
+}
+
+void carry_listener_gone(struct switch_ctx *sw, struct listener *l)
+{
+	while (l->carried != NULL) {
+		int fd = delist(sw, &l->carried);
+
+		cleanup_close(&fd);
+	}
+}
+
+/* The accepted end goes to whoever accepts: false if the listener is gone by now. */
+static bool publish(struct trap *t, struct listener *l, uint64_t client, int fd)
+{
+	struct sockaddr_storage ss = { 0 };
+	socklen_t len = sizeof(ss);
+	struct carried **p;
+	bool came = false;
+
+	pthread_mutex_lock(&t->sw->lock);
+	p = find(l, client);
+	if (p == NULL) {
+		pthread_mutex_unlock(&t->sw->lock);
+		close(fd);
+		return false;
+	}
+	if (getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
+		(void)as_endpoint_from_sockaddr(&ss, len, &(*p)->from);
+	came = (*p)->came;
+	if (came)
+		(void)delist(t->sw, p);
+	else
+		(*p)->fd = fd;
+	pthread_mutex_unlock(&t->sw->lock);
+	if (came)
+		deliver_requeue(t, l, fd);
+	return true;
+}
+
+/* Somebody who listens at @at in the namespace we are in; fd or -errno. */
+static int listen_at(const struct as_endpoint *at, int face)
+{
+	static const int one = 1;
+	struct sockaddr_storage ss;
+	socklen_t len = as_endpoint_to_sockaddr(at, face, &ss);
+	_cleanup_close_ int fd = socket(face, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	/* an address that the namespace does not have, and a port on which the app may listen
+	 * itself: in repair mode (tcp(7), CAP_NET_ADMIN) bind() asks nobody */
+	if (fd < 0 ||
+	    (face == AF_INET
+		     ? setsockopt(fd, IPPROTO_IP, IP_TRANSPARENT, &one, sizeof(one))
+		     : setsockopt(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, &one, sizeof(one))) < 0 ||
+	    setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &one, sizeof(one)) < 0 ||
+	    bind(fd, (struct sockaddr *)&ss, len) < 0 || listen(fd, 1) < 0)
+		return -errno;
+	return fd_steal(&fd);
+}
+
+static bool same_endpoint(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
+{
+	struct as_endpoint x, y;
+
+	return as_endpoint_from_sockaddr(a, sizeof(*a), &x) == 0 &&
+	       as_endpoint_from_sockaddr(b, sizeof(*b), &y) == 0 && x.port == y.port &&
+	       as_addr_eq(&x.addr, &y.addr);
+}
+
+/* The connection of @s that @listening has; fd or -errno. */
+static int accept_own(int listening, const struct sock *s)
+{
+	struct pollfd p = { .fd = listening, .events = POLLIN };
+	struct sockaddr_storage peer = { 0 }, own = { 0 };
+	socklen_t peer_len = sizeof(peer), own_len = sizeof(own);
+	_cleanup_close_ int fd = -1;
+
+	if (poll(&p, 1, JOIN_MS) != 1)
+		return -ETIMEDOUT;
+	fd = accept4(listening, (struct sockaddr *)&peer, &peer_len, SOCK_CLOEXEC);
+	if (fd < 0 || getsockname(s->fd, (struct sockaddr *)&own, &own_len) < 0)
+		return -errno;
+	if (!same_endpoint(&peer, &own))
+		return -EADDRNOTAVAIL;
+	return setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &(int){ 0 }, sizeof(int)) < 0
+		       ? -errno
+		       : fd_steal(&fd);
+}
+
+void carry_undo(int fd)
+{
+	struct sockaddr none = { .sa_family = AF_UNSPEC };
+	int error;
+	socklen_t len = sizeof(error);
+
+	(void)connect(fd, &none, sizeof(none));
+	(void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
+	standin_set_mark(fd, 0);
+}
+
+/* Connects @s to a socket of ours: that one's fd or -errno. */
+static int join(struct trap *t, const struct sock *s, const struct listener *l,
+		const struct as_endpoint *dest)
+{
+	_cleanup_close_ int listening = -1;
+	int r;
+
+	pthread_mutex_lock(&t->app->listen_lock);
+	r = appns_enter(t);
+	if (r == 0) {
+		listening = r = listen_at(dest, l->face);
+		appns_leave(t);
+	}
+	if (r >= 0) {
+		standin_set_mark(s->fd, APPNS_MARK | STANDIN_UNSURE);
+		r = appns_connect(t, s, dest);
+		r = r == 0 || r == EINPROGRESS ? accept_own(listening, s) : -r;
+		if (r < 0)
+			carry_undo(s->fd);
+	}
+	pthread_mutex_unlock(&t->app->listen_lock);
+	return r;
+}
+
+static void inherit(struct trap *t, const struct listener *l, int fd)
+{
+	_cleanup_close_ int anchor = -1;
+
+	pthread_mutex_lock(&t->sw->lock);
+	if (!l->gone)
+		anchor = fcntl(l->anchor_fd, F_DUPFD_CLOEXEC, 3);
+	pthread_mutex_unlock(&t->sw->lock);
+	if (anchor >= 0)
+		inherit_protocol(anchor, fd);
+}
+
+int carry_connect(struct trap *t, const struct sock *s, struct listener *l,
+		  const struct as_endpoint *dest)
+{
+	uint64_t client = sock_cookie(s->fd);
+	int fd, r;
+
+	if (enlist(t, l, client) == NULL)
+		return -EOPNOTSUPP;
+	r = standin_announce(l, client);
+	if (r < 0) {
+		forget(t, l, client);
+		return r;
+	}
+	fd = r = join(t, s, l, dest);
+	if (fd >= 0) {
+		r = sockrec_add_carried(t->sw->socks, sock_cookie(fd), t->app->id, l->app->id,
+					l->anchor, client);
+		if (r < 0) {
+			carry_undo(s->fd);
+			close(fd);
+		}
+	}
+	if (r < 0) {
+		log_debug("app %u: no TCP of its own for fd %d: %s", t->app->id, trap_int(t, 0),
+			  strerror(-r));
+		forget(t, l, client);
+		return -EOPNOTSUPP;
+	}
+	t->app->carried = true;
+	inherit(t, l, fd);
+	t->call->stage = ST_CARRIED;
+	standin_set_mark(s->fd, APPNS_MARK);
+	if (!publish(t, l, client, fd)) {
+		t->call->stage = ST_RECEIVED;
+		carry_undo(s->fd);
+		return -ECONNREFUSED;
+	}
+	return 0;
+}
