@@ -97,19 +97,20 @@ await nap
 await client
 [ "$STATUS" != 0 ] || fail "the client did not notice: $(cat "$T/client.log")"
 
-check "kills of the daemon at random instants: no connect fails, no byte is lost"
+check "kills of the daemon at random instants: no connect fails, nothing is lost; small sets, too"
 app again --ip 10.0.0.9 -- $LARGE ask 10.0.0.5 80 1 --until "$T/done" --bytes 20000
 app again6 --ip 10.0.0.10 -- $LARGE ask 10.0.0.5 81 1 --until "$T/done" --blocking
+app small --ip 10.0.0.11 -- $LARGE ask 10.0.0.5 80 1 --until "$T/done" --items 20
 for ((k = 0; k < KILLS; k++)); do
 	sleep "$(printf 0.%03d $((RANDOM % 300)))" # the random instant
 	kill_daemon
 	start_daemon --node n1
-	for c in again again6 v4 v6; do
+	for c in again again6 small v4 v6; do
 		alive $c || fail "kill $k: $c ended: $(tail -n 3 "$T/$c.log")"
 	done
 done
 touch "$T/done"
-for c in again again6; do
+for c in again again6 small; do
 	await $c 30000
 	assert_eq 0 "$STATUS" "$c: $(tail -n 3 "$T/$c.log")"
 	say "$c: $(cat "$T/$c.log")"

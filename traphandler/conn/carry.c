@@ -278,7 +278,7 @@ int carry_connect(struct trap *t, const struct sock *s, struct listener *l,
 	}
 	t->app->carried = true;
 	inherit(t, l, fd);
-	t->call->stage = ST_CARRIED;
+	t->call->stage = ST_CONNECTED;
 	standin_set_mark(s->fd, APPNS_MARK);
 	if (!publish(t, l, client, fd)) {
 		t->call->stage = ST_RECEIVED;

@@ -23,7 +23,7 @@
 /* Would a stand-in in place of the caller's socket @s cost too much? @dest is nobody's own. */
 bool carry_wanted(struct trap *t, const struct sock *s, const struct as_endpoint *dest);
 
-/* Connects @s to @l. 0: it is, and the call's stage is ST_CARRIED. -ECONNREFUSED, -EAGAIN: as
+/* Connects @s to @l. 0: it is, and the call's stage is ST_CONNECTED. -ECONNREFUSED, -EAGAIN: as
  * standin_connect(); -EOPNOTSUPP: not possible here, nothing was done. */
 int carry_connect(struct trap *t, const struct sock *s, struct listener *l,
 		  const struct as_endpoint *dest);

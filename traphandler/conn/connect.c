@@ -36,6 +36,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #define MAX_INSTANCES	   64
 #define PORT_TRIES	   64
@@ -245,17 +246,45 @@ static bool dress(const struct sock *s, int fd, const struct as_endpoint *dest)
 	return later;
 }
 
-/* The app has the connected stand-in @fd and is told so. */
-static void answer(struct trap *t, int fd)
+/* The program does not know that its socket with this cookie is connected: the next connect() tells. */
+static void mark_pending(struct trap *t, int fdno, uint64_t cookie)
 {
-	struct answered a = answered_make(t, sock_cookie(fd));
+	int pidfd = target_pidfd(&t->w->targets, t->tid, false);
+	_cleanup_close_ int fd = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, fdno, 0);
 
+	if (fd >= 0 && sock_cookie(fd) == cookie)
+		standin_change_mark(fd, 0, STANDIN_PENDING);
+}
+
+/* The app has the connection at its number and is told so. We have no copy of it any more: the app
+ * may close its own at once, and with the last copy go its epoll items. */
+static void answer(struct trap *t, uint64_t cookie, bool later)
+{
+	struct answered a = answered_make(t, cookie);
+	int fdno = trap_int(t, 0); /* not the call's any more, after the reply */
+
+	t->call->stage = ST_CONNECTED;
+	if (later) {
+		trap_reply_errno(t, EINPROGRESS);
+		return;
+	}
 	/* a program that asks again finds EISCONN: only where a repetition is to be expected */
 	if (app_was_interrupted(t->app))
 		answered_put(t->sw, &a);
 	/* it is soon enough: the thread's next call waits for the end of this one */
 	if (trap_reply_value(t, 0) < 0)
-		standin_change_mark(fd, 0, STANDIN_PENDING);
+		mark_pending(t, fdno, cookie);
+}
+
+/* The stand-in in call->fd is in place: only the answer is missing. */
+static void answer_standin(struct trap *t, bool later)
+{
+	uint64_t cookie = sock_cookie(t->call->fd);
+
+	t->call->stage = ST_CONNECTED; /* before it names no descriptor */
+	close(t->call->fd);
+	t->call->fd = -1;
+	answer(t, cookie, later);
 }
 
 /* The stand-in in call->fd goes to the app; @s is what the app has now. */
@@ -285,13 +314,12 @@ static void deliver(struct trap *t, struct sock *s, const struct as_endpoint *de
 	}
 	/* the last copy of the old file but the target's: with it go its epoll items */
 	sock_done(s);
-	if (r < 0)
+	if (r < 0) {
 		trap_reply_errno(t, -r);
-	else if (later)
-		trap_reply_errno(t, EINPROGRESS);
-	else
-		answer(t, fd);
-	close(fd);
+		close(fd);
+		return;
+	}
+	answer_standin(t, later);
 }
 
 /* An earlier round, or an earlier daemon, got as far as the stand-in. */
@@ -310,19 +338,17 @@ static void resume(struct trap *t, struct sock *s)
 		handle_connect(t);
 		return;
 	}
+	replace_resume(t, fd);
 	if (s->kind == SOCK_NATIVE) {
 		deliver(t, s, &mine.own.server);
 		return;
 	}
 	if (sock_cookie(s->fd) == sock_cookie(fd)) {
-		/* already in place, only the answer was missing */
-		if (non_blocking(fd))
-			trap_reply_errno(t, EINPROGRESS);
-		else
-			answer(t, fd);
-	} else {
-		trap_reply_errno(t, EISCONN);
+		sock_done(s);
+		answer_standin(t, non_blocking(fd));
+		return;
 	}
+	trap_reply_errno(t, EISCONN);
 	close(fd);
 }
 
@@ -363,19 +389,13 @@ static bool connect_own(struct trap *t, struct sock *s, const struct as_endpoint
 	return true;
 }
 
-/* The app's own socket is connected, and the app is told so. */
-static void answer_carried(struct trap *t, const struct sock *s)
+/* The app's own socket is connected, or the stand-in in its place is. */
+static void answer_connected(struct trap *t, const struct sock *s)
 {
-	bool later = non_blocking(s->fd);
-	int fd = fcntl(s->fd, F_DUPFD_CLOEXEC, 3); /* the reply closes our copy */
-	int r;
-
 	/* also one that was PENDING, or UNSURE when a daemon died */
-	standin_set_mark(s->fd, APPNS_MARK);
-	r = later ? trap_reply_errno(t, EINPROGRESS) : trap_reply_value(t, 0);
-	if (r < 0 && fd >= 0)
-		standin_set_mark(fd, APPNS_MARK | STANDIN_PENDING);
-	cleanup_close(&fd);
+	if (s->kind == SOCK_NATIVE)
+		standin_set_mark(s->fd, APPNS_MARK);
+	answer(t, sock_cookie(s->fd), non_blocking(s->fd));
 }
 
 /* A bound socket may be one that is connected, or listens. False: it is not. Ends @t otherwise. */
@@ -395,7 +415,7 @@ static bool connect_again(struct trap *t, const struct sock *s)
 	if (info.tcpi_state == TCP_LISTEN)
 		trap_reply_errno(t, EISCONN);
 	else if ((mark & APPNS_MARK_MASK) == APPNS_MARK && (mark & STANDIN_PENDING))
-		answer_carried(t, s);
+		answer_connected(t, s);
 	else
 		trap_reply_continue(t);
 	return true;
@@ -481,7 +501,7 @@ static void connect_native(struct trap *t, struct sock *s)
 		if (t->call->deadline_ns != 0)
 			backlog_pass_on(t, waited_for);
 		if (carry) {
-			answer_carried(t, s);
+			answer_connected(t, s);
 			goto out;
 		}
 	} else {
@@ -536,12 +556,8 @@ static void connect_standin(struct trap *t, struct sock *s)
 		trap_reply_errno(t, EINVAL);
 	} else if (s->kind == SOCK_CONNECTED && ((standin_mark(s->fd) & STANDIN_PENDING) ||
 						 answered_same(t, sock_cookie(s->fd)))) {
-		/* the reply closes our copy; and it may be interrupted as the first was */
-		int fd = fcntl(s->fd, F_DUPFD_CLOEXEC, 3);
-
-		if (trap_reply_value(t, 0) == 0 && fd >= 0)
-			standin_change_mark(fd, STANDIN_PENDING, 0);
-		cleanup_close(&fd);
+		standin_change_mark(s->fd, STANDIN_PENDING, 0);
+		answer(t, sock_cookie(s->fd), false);
 	} else {
 		trap_reply_errno(t, EISCONN);
 	}
@@ -566,8 +582,9 @@ void handle_connect(struct trap *t)
 	}
 	if (s.kind == SOCK_NATIVE && !pool_claim(t, sock_cookie(s.fd))) {
 		/* another thread connects it; what it is then, the next look shows */
-	} else if (t->call->stage == ST_CARRIED && s.kind == SOCK_NATIVE) {
-		answer_carried(t, &s);
+	} else if (t->call->stage == ST_CONNECTED &&
+		   (s.kind == SOCK_NATIVE || s.kind == SOCK_CONNECTED)) {
+		answer_connected(t, &s);
 	} else if (t->call->stage == ST_STANDIN) {
 		resume(t, &s);
 	} else if (s.kind == SOCK_NATIVE) {

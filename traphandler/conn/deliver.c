@@ -55,9 +55,9 @@ void deliver_requeue(struct trap *t, struct listener *l, int fd)
 	accept_arrived(t->sw, l);
 }
 
-static void remember_installed(struct trap *t, struct listener *l, int at, int fd)
+static void remember_installed(struct trap *t, struct listener *l, int at, uint64_t cookie)
 {
-	struct delivery d = { .fd = -1, .at = at, .cookie = sock_cookie(fd) };
+	struct delivery d = { .fd = -1, .at = at, .cookie = cookie };
 
 	d.tgid = worker_tgid(t->w, t->tid);
 	pthread_mutex_lock(&t->sw->lock);
@@ -73,7 +73,7 @@ void deliver_put_back(struct trap *t, struct listener *l, int at, int fd)
 		deliver_requeue(t, l, fd);
 		return;
 	}
-	remember_installed(t, l, at, fd);
+	remember_installed(t, l, at, sock_cookie(fd));
 	close(fd);
 }
 
@@ -169,13 +169,18 @@ static int find_installed(struct trap *t, int fd)
 	return found;
 }
 
-/* The app has it at @at and is told so. Our copy is closed before the slot is free: an accepted
- * connection that a killed daemon had open and no slot named was never delivered. */
+/* The app has it at @at and is told so. Our copy goes first: the app may close its own at once, and
+ * with the last copy go its epoll items and, for the client, the connection. */
 static void tell_number(struct trap *t, struct listener *l, int at, int fd)
 {
+	uint64_t cookie = fd >= 0 ? sock_cookie(fd) : 0;
+
+	t->call->at = at;
+	t->call->stage = ST_INSTALLED; /* before it names no descriptor */
+	t->call->fd = -1;
+	cleanup_close(&fd);
 	if (trap_send_value(t, at) == -ENOENT && l != NULL)
-		remember_installed(t, l, at, fd);
-	close(fd);
+		remember_installed(t, l, at, cookie);
 	trap_end(t);
 }
 
@@ -213,8 +218,6 @@ static void deliver_quick(struct trap *t, struct listener *l, bool cloexec)
 	} else if (at < 0) {
 		not_delivered(t, l, at);
 	} else {
-		t->call->at = at;
-		t->call->stage = ST_INSTALLED;
 		tell_number(t, l, at, fd);
 	}
 }
@@ -231,7 +234,7 @@ static void deliver_careful(struct trap *t, struct listener *l, int at, bool clo
 	} else if (r == -EAGAIN) {
 		deliver_quick(t, l, cloexec);
 	} else if (at >= 0) {
-		remember_installed(t, l, at, fd);
+		remember_installed(t, l, at, sock_cookie(fd));
 		close(fd);
 		t->call->fd = -1;
 		trap_drop(t);

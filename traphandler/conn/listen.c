@@ -310,6 +310,12 @@ static void listen_native(struct trap *t, struct sock *s, int kept)
 	put_listener(t, l);
 }
 
+static void listen_on_standin(struct trap *t, const struct sock *s)
+{
+	replace_resume(t, s->fd);
+	trap_reply_value(t, 0);
+}
+
 void handle_listen(struct trap *t)
 {
 	_cleanup_close_ int kept = -1;
@@ -332,7 +338,7 @@ void handle_listen(struct trap *t)
 	if (s.kind == SOCK_NATIVE)
 		listen_native(t, &s, fd_steal(&kept));
 	else if (s.kind == SOCK_LISTENER)
-		trap_reply_value(t, 0);
+		listen_on_standin(t, &s);
 	else if (s.kind == SOCK_CONNECTED || s.kind == SOCK_CARRIED)
 		trap_reply_errno(t, EINVAL);
 	else

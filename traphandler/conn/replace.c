@@ -29,13 +29,6 @@
 #define MAX_ITEMS  32
 #define MAX_COPIES 16
 
-/* One epoll registration of the old file. */
-struct item {
-	int epfd, fdno;
-	uint32_t events;
-	uint64_t data;
-};
-
 static void copy_opt(int from, int to, int name, const void *dflt, socklen_t size)
 {
 	char v[64] = { 0 };
@@ -89,7 +82,7 @@ int replace_options(int old, int fd, int mode)
 }
 
 /* The registration of @fdno in the target's epoll set @epfd: its "tfd:" line (proc(5)). */
-static int read_item(struct trap *t, int epfd, int fdno, struct item *ret)
+static int read_item(struct trap *t, int epfd, int fdno, struct st_item *ret)
 {
 	char path[64], line[256];
 	unsigned items = 0;
@@ -111,7 +104,7 @@ static int read_item(struct trap *t, int epfd, int fdno, struct item *ret)
 		if (r < 0 &&
 		    sscanf(line, "tfd: %d events: %x data: %llx", &tfd, &events, &data) == 3 &&
 		    tfd == fdno) {
-			*ret = (struct item){ epfd, fdno, events, data };
+			*ret = (struct st_item){ epfd, fdno, events, 0, data };
 			r = 0;
 		}
 	}
@@ -137,7 +130,7 @@ static bool in_epoll(struct trap *t, int epfd, int fdno)
 	return r == 0;
 }
 
-static int find_items(struct trap *t, int fdno, struct item *ret, int max)
+static int find_items(struct trap *t, int fdno, struct st_item *ret, int max)
 {
 	int epolls[MAX_ITEMS], n, found = 0;
 
@@ -202,28 +195,58 @@ void replace_note_dup(struct trap *t, int fd)
 		quota_tell(t->app, QUOTA_SOCKS);
 }
 
+static void put_back(struct trap *t, const struct st_item *item, int fd)
+{
+	int r = epoll_readd(t->tid, target_pidfd(&t->w->targets, t->tid, false), item->epfd,
+			    item->fdno, fd, item->events, item->data);
+
+	if (r < 0 && r != -EEXIST)
+		log_warn_limited("app %u: fd %d could not be put back into epoll set %d: %s",
+				 t->app->id, item->fdno, item->epfd, strerror(-r));
+}
+
+/* What a later daemon needs to go on from here. */
+static void note_items(struct st_call *call, const struct st_item *items, int n)
+{
+	for (int i = 0; i < n && call->n_items < ST_ITEMS; i++) {
+		call->items[call->n_items] = items[i];
+		call->n_items++;
+	}
+}
+
 static int replace_one(struct trap *t, int fdno, int fd)
 {
-	struct item items[MAX_ITEMS] = { 0 };
+	struct st_item items[MAX_ITEMS] = { 0 };
 	int n = find_items(t, fdno, items, MAX_ITEMS);
 	int cloexec = trap_fd_cloexec(t, fdno);
 	int r;
 
 	if (cloexec < 0)
 		return trap_valid(t) ? cloexec : -ENOENT;
+	note_items(t->call, items, n);
 	r = trap_addfd(t, fd, fdno, cloexec);
 	if (r < 0)
 		return r;
 	atomic_fetch_add(&t->app->replaced, 1);
-	for (int i = 0; i < n; i++) {
-		r = epoll_readd(t->tid, target_pidfd(&t->w->targets, t->tid, false),
-				items[i].epfd, fdno, fd, items[i].events, items[i].data);
-		if (r < 0 && r != -EEXIST)
-			log_warn_limited(
-				"app %u: fd %d could not be put back into epoll set %d: %s",
-				t->app->id, fdno, items[i].epfd, strerror(-r));
-	}
+	for (int i = 0; i < n; i++)
+		put_back(t, &items[i], fd);
 	return 0;
+}
+
+void replace_resume(struct trap *t, int fd)
+{
+	uint64_t cookie = t->call->n_items > 0 ? sock_cookie(fd) : 0;
+
+	for (uint32_t i = 0; i < t->call->n_items && i < ST_ITEMS; i++) {
+		const struct st_item *item = &t->call->items[i];
+		int has;
+
+		if (trap_getfd(t, item->fdno, &has) < 0)
+			continue;
+		if (sock_cookie(has) == cookie)
+			put_back(t, item, fd);
+		close(has);
+	}
 }
 
 int replace_fd(struct trap *t, int fdno, int old, int fd)
@@ -233,6 +256,7 @@ int replace_fd(struct trap *t, int fdno, int old, int fd)
 	if (sockrec_any_opts(t->sw->socks) &&
 	    sockrec_get_opt(t->sw->socks, sock_cookie(old), LEVEL_OWN, OWN_DUPPED, &dupped))
 		n = find_copies(t, fdno, old, copies, MAX_COPIES);
+	t->call->n_items = 0;
 	/* the number of the call last: as long as that has the old file, another round finds
 	 * the copies that are left */
 	for (int i = 0; i < n; i++) {

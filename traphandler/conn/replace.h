@@ -17,6 +17,10 @@ int replace_options(int old, int fd, int mode);
  * copies may have @fd already, so another round with the same @fd must follow. */
 int replace_fd(struct trap *t, int fdno, int old, int fd);
 
+/* An earlier daemon may have died between replacement and epoll registrations: @fd (ours) is what the
+ * app is to have, where it has it already. */
+void replace_resume(struct trap *t, int fd);
+
 /* Is @fdno in an epoll set so large that putting it back would cost too much? A guess. */
 bool replace_is_costly(struct trap *t, int fdno);
 

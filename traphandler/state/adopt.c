@@ -132,7 +132,7 @@ static void adopt_calls(struct switch_ctx *sw, const struct adoption *a)
 		if (call->stage == ST_STANDIN || call->stage == ST_ACCEPTED ||
 		    call->stage == ST_INSTALLED)
 			call->fd = holder_take(a, old->fd);
-		if (call->fd < 0 && call->stage != ST_CARRIED)
+		if (call->fd < 0 && call->stage != ST_CONNECTED && call->stage != ST_INSTALLED)
 			call->stage = ST_RECEIVED;
 	}
 }

@@ -19,13 +19,14 @@
 #include <stdint.h>
 
 #define ST_MAGIC     0x61737377u
-#define ST_VERSION   1u
+#define ST_VERSION   2u
 #define ST_APPS	     4096u
 #define ST_LISTENERS 16384u
 #define ST_CALLS     8192u
 #define ST_SOCKS     262144u
 #define ST_PIDS	     16u
 #define ST_OPTS	     4u
+#define ST_ITEMS     4u
 
 struct st_header {
 	uint32_t magic, version;
@@ -51,7 +52,14 @@ enum st_stage {
 	ST_INSTALLED, /* accept: .fd is with the app at .at; perhaps it was told so */
 	ST_TELLING,   /* accept: a child installs .fd and tells; then ST_ACCEPTED or ... */
 	ST_TOLD,      /* ... this: the call is over */
-	ST_CARRIED,   /* connect: the app's own socket is connected (conn/carry.h) */
+	ST_CONNECTED, /* connect: the app has the connection at its number */
+};
+
+/* An epoll registration of the file that a call replaces. */
+struct st_item {
+	int32_t epfd, fdno;
+	uint32_t events, pad;
+	uint64_t data;
 };
 
 struct st_call {
@@ -63,6 +71,9 @@ struct st_call {
 		cookie; /* accept: of the anchor of the listener .fd is from; connect: of the app's own
 			       * socket */
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none yet */
+	/* connect, listen: what is lost with the old file until it is put back */
+	uint32_t n_items;
+	struct st_item items[ST_ITEMS];
 };
 
 struct st_app {
