@@ -14,9 +14,11 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/un.h>
 
 #define CONFIG_MAX    (1 << 20)
 #define NODE_NAME_MAX 64
+#define PATH_LEN      256 /* sun_path is shorter */
 
 /* What the user chose; NULL: not said. */
 struct choice {
@@ -215,11 +217,28 @@ static int parse_fd(const char *s, int *ret)
 	return 0;
 }
 
+/* The holder, which removes its socket at the end, works from the root directory. */
+static int make_absolute(char path[PATH_LEN])
+{
+	char cwd[PATH_LEN], whole[2 * PATH_LEN];
+	int n;
+
+	if (path[0] == '/')
+		return 0;
+	if (getcwd(cwd, sizeof(cwd)) == NULL)
+		return -errno;
+	n = snprintf(whole, sizeof(whole), "%s/%s", cwd, path);
+	if (n < 0 || n >= (int)sizeof(((struct sockaddr_un *)0)->sun_path))
+		return -ENAMETOOLONG;
+	memcpy(path, whole, (size_t)n + 1);
+	return 0;
+}
+
 static int serve(const struct choice *c, int ready_fd, bool embedded)
 {
 	struct daemon_config cfg = { .ready_fd = ready_fd, .embedded = embedded };
 	char node[NODE_NAME_MAX + 1];
-	char path[256];
+	char path[PATH_LEN];
 	int r;
 
 	node_name_default(node);
@@ -227,7 +246,7 @@ static int serve(const struct choice *c, int ready_fd, bool embedded)
 	cfg.log = LOG_LVL_INFO;
 	if (c->log != NULL)
 		(void)log_level_parse(c->log, &cfg.log); /* was checked */
-	if (ctl_socket_path(c->socket, path, sizeof(path)) < 0)
+	if (ctl_socket_path(c->socket, path, sizeof(path)) < 0 || make_absolute(path) < 0)
 		return cli_error("daemon", "the path of the control socket is too long");
 	cfg.socket = path;
 	r = daemon_run(&cfg);

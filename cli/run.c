@@ -32,6 +32,8 @@ static int add_ip(const char *arg, struct ips *ips)
 		why = "a loopback address cannot be reached by others";
 	else if (as_addr_is_multicast(&a))
 		why = "a multicast address names a group";
+	else if (!as_addr_is_v4(&a) && a.b[0] == 0xfe && (a.b[1] & 0xc0) == 0x80)
+		why = "a link-local address means nothing without an interface";
 	else if (as_addr_is_v4(&a) && memcmp(a.b + 12, "\xff\xff\xff\xff", 4) == 0)
 		why = "the broadcast address names everybody";
 	if (why != NULL)

@@ -93,12 +93,12 @@ static int spawn(const char *socket, int ready)
 	return 0;
 }
 
-int embedded_start(const char *socket, int timeout_ms)
+int embedded_start(const char *socket, int timeout_ms, char *ret_why, size_t size)
 {
 	_cleanup_close_ int rd = -1;
 	struct pollfd p = { .events = POLLIN };
 	int fds[2], r;
-	char byte;
+	ssize_t n;
 
 	r = make_parents(socket);
 	if (r < 0)
@@ -116,5 +116,10 @@ int embedded_start(const char *socket, int timeout_ms)
 	} while (r < 0 && errno == EINTR);
 	if (r <= 0)
 		return r < 0 ? -errno : -ETIMEDOUT;
-	return read(rd, &byte, 1) == 1;
+	/* "1", or why not; nothing if another one was faster */
+	n = read(rd, ret_why, size - 1);
+	ret_why[n > 0 ? n : 0] = '\0';
+	if (n > 1)
+		return -ECANCELED;
+	return n == 1;
 }

@@ -180,6 +180,7 @@ static int start_daemon(const struct trapgen_spec *spec, const char *path, int t
 			int *ret_status)
 {
 	struct stat st;
+	char why[256];
 	int r;
 
 	if (spec->no_embedded) {
@@ -194,7 +195,11 @@ static int start_daemon(const struct trapgen_spec *spec, const char *path, int t
 				   path);
 		return -1;
 	}
-	r = timeout_ms > 0 ? embedded_start(path, timeout_ms) : -ETIMEDOUT;
+	r = timeout_ms > 0 ? embedded_start(path, timeout_ms, why, sizeof(why)) : -ETIMEDOUT;
+	if (r == -ECANCELED) {
+		*ret_status = fail("start a daemon: %s", why);
+		return -1;
+	}
 	if (r < 0) {
 		*ret_status = fail("start a daemon: %s; run 'appswitch daemon --socket %s' to"
 				   " see more",

@@ -85,6 +85,7 @@ static bool owner_lives(int fd)
 	return pid <= 0 || kill(pid, 0) == 0 || errno != ESRCH;
 }
 
+/* Does anybody have this socket open, also one of another kind? */
 static bool answers(const char *path)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
@@ -92,8 +93,8 @@ static bool answers(const char *path)
 		socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
-	return fd >= 0 &&
-	       (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 || errno == EAGAIN);
+	return fd >= 0 && (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 ||
+			   errno == EAGAIN || errno == EPROTOTYPE);
 }
 
 /* A lock file has nothing in it but a pid: anything else is somebody's own file. */
@@ -159,8 +160,8 @@ static int listen_path(const char *path, int *ret_fd)
 		return -ENAMETOOLONG;
 	memcpy(sa.sun_path, path, strlen(path) + 1);
 	if (lstat(path, &sb) == 0) {
-		if (!S_ISSOCK(sb.st_mode))
-			return -ENOTSOCK;
+		if (!S_ISSOCK(sb.st_mode) || answers(path))
+			return -EEXIST;
 		if (unlink(path) < 0)
 			return -errno;
 	}
@@ -178,18 +179,23 @@ static int listen_path(const char *path, int *ret_fd)
 	return r;
 }
 
+static char said[256]; /* why it does not start: for a `run` that waits for an embedded one */
+
 static int say(const char *what, int r)
 {
-	log_error("%s: %s", what, strerror(-r));
+	snprintf(said, sizeof(said), "%s: %s", what, strerror(-r));
+	log_error("%s", said);
 	return r;
 }
 
 /* The same for a path that the user chose. */
 static int say_path(const char *path, int r)
 {
-	if (r != -ENOTSOCK && r != -EEXIST)
+	if (r != -EEXIST)
 		return say(path, r);
-	log_error("%s: there is a file of somebody else; choose another --socket", path);
+	snprintf(said, sizeof(said),
+		 "%s: there is a file of somebody else; choose another --socket", path);
+	log_error("%s", said);
 	return r;
 }
 
@@ -470,6 +476,9 @@ int daemon_run(const struct daemon_config *cfg)
 	}
 	if (r == -EADDRINUSE)
 		return r;
+	if (r < 0 && cfg->embedded && cfg->ready_fd >= 0 &&
+	    write(cfg->ready_fd, said, strlen(said)) < 0)
+		log_warn("nobody waits for this daemon");
 	/* apps that still live keep their network: the holder has everything */
 	stays = d->sw.n_apps > 0;
 	if (d->holder > 0 && !stays) {

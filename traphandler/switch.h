@@ -49,6 +49,7 @@ struct app {
 
 	atomic_bool has_epoll;
 	atomic_bool large_epoll; /* one of its sets was seen to be (trap/target.h) */
+	atomic_bool has_private; /* it has listened where only it is heard (conn/listen.h) */
 	atomic_bool carried;	 /* it has had TCP connections of carry.h */
 	pthread_mutex_t
 		listen_lock;  /* listening and connecting in its own namespace, in turn */

@@ -40,6 +40,27 @@ for there in "$T/mine" "$T/mine.holder" "$T/mine.lock"; do
 	rm "$there"
 done
 
+check "so is a socket that another program serves"
+bg other /usr/bin/python3 -c 'import socket, sys, time
+s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); time.sleep(60)' "$T/other"
+wait_for "its socket" test -S "$T/other"
+expect_fail timeout 20 "$APPSWITCH" daemon --socket "$T/other"
+assert_contains "$(cat "$T/err")" "choose another --socket"
+[ -S "$T/other" ] || fail "the other program's socket is gone"
+stop other
+rm "$T/other"
+
+check "a relative --socket: nothing is left, and nothing elsewhere is touched"
+mkdir "$T/rel" && cd "$T/rel"
+start_ready rel "$APPSWITCH" daemon --socket r.sock --ready-fd 3
+bg relapp "$APPSWITCH" run --socket r.sock -- sleep 60
+wait_for "the app" bash -c '"$0" get apps --socket r.sock -o json | jq -e "length == 1"' "$APPSWITCH"
+stop rel
+stop relapp
+empty() { [ -z "$(ls -A "$T/rel")" ]; }
+wait_for "the holder's end" empty
+cd - >/dev/null
+
 check "a socket left by a killed daemon is taken over"
 start_daemon
 kill_daemon

@@ -30,6 +30,18 @@ check "a listener bound to loopback serves no virtual IP: it is its own app's"
 assert_eq "connect ECONNREFUSED" "$(run "${ips[@]}" -- "$TCP" ask 127.0.0.1 8003 || :)"
 assert_eq "connect ECONNREFUSED" "$(run --ip 10.0.0.8 -- "$TCP" ask 10.0.0.7 8003 || :)"
 
+check "what an app has bound to its own loopback comes before what others serve on that port"
+app taken "${ips[@]}" -- "$TCP" serve 8003 other --bind ::
+wait_port 10.0.0.7 8003
+assert_contains "$(run "${ips[@]}" -- "$TCP" ask 127.0.0.1 8003)" "other "
+got=$(run "${ips[@]}" -- bash -c '"$0" serve 8003 own --bind 127.0.0.1 & me=$!
+	until [[ $("$0" ask 127.0.0.1 8003) == own* ]]; do sleep 0.05; done
+	for i in {1..20}; do "$0" ask 127.0.0.1 8003; done; "$0" ask 10.0.0.7 8003; "$0" ask ::1 8003
+	kill $me; wait $me; "$0" ask 127.0.0.1 8003' "$TCP") || :
+assert_eq "20 own, 3 other" "$(awk '$1 == "own" { own++ } $1 == "other" { other++ }
+	END { printf("%d own, %d other", own, other) }' <<<"$got")" "$got"
+stop taken
+
 check "an app of another VIP has another loopback"
 for addr in 127.0.0.1 ::1; do
 	assert_eq "connect ECONNREFUSED" "$(run --ip 10.0.0.8 --ip fd00::8 -- "$TCP" ask $addr 8001 || :)"

@@ -80,19 +80,20 @@ static int make_routes(const struct app *app)
 	return r == 0 ? add_route(nl, &app->ip6) : r;
 }
 
+static int enter(struct app *app)
+{
+	if (app->ns_fd < 0)
+		app->ns_fd = ioctl(app->probe_fd, SIOCGSKNS);
+	return app->ns_fd < 0 || setns(app->ns_fd, CLONE_NEWNET) < 0 ? -errno : 0;
+}
+
 int appns_enter(struct trap *t)
 {
 	struct app *app = t->app;
-	int r;
+	int r = app->appns == APPNS_UNABLE ? -EOPNOTSUPP : enter(app);
 
-	if (app->appns == APPNS_UNABLE)
-		return -EOPNOTSUPP;
-	if (app->ns_fd < 0)
-		app->ns_fd = ioctl(app->probe_fd, SIOCGSKNS);
-	if (app->ns_fd < 0 || setns(app->ns_fd, CLONE_NEWNET) < 0)
-		return -errno;
-	if (app->appns == APPNS_READY)
-		return 0;
+	if (r < 0 || app->appns == APPNS_READY)
+		return r;
 	r = make_routes(app);
 	app->appns = r == 0 ? APPNS_READY : APPNS_UNABLE;
 	if (r < 0) {
@@ -109,6 +110,21 @@ void appns_leave(struct trap *t)
 	/* only memory can be missing, and a worker that stays would make stand-ins there */
 	while (setns(t->sw->st.h->pns_fd, CLONE_NEWNET) < 0)
 		usleep(1000);
+}
+
+uint64_t appns_listener(struct trap *t, const struct as_endpoint *at)
+{
+	uint64_t cookie = 0;
+	int diag;
+
+	if (enter(t->app) < 0)
+		return 0;
+	diag = diag_open();
+	if (diag >= 0)
+		cookie = diag_listener(diag, at);
+	cleanup_close(&diag);
+	appns_leave(t);
+	return cookie;
 }
 
 int appns_connect(struct trap *t, const struct sock *s, const struct as_endpoint *dest)

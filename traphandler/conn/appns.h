@@ -22,6 +22,9 @@
 int appns_enter(struct trap *t);
 void appns_leave(struct trap *t);
 
+/* SO_COOKIE of the socket in it that hears who connects to @at; 0: none. Under app->listen_lock. */
+uint64_t appns_listener(struct trap *t, const struct as_endpoint *at);
+
 /* connect() of the app's own socket. 0 or an errno; EINTR if it takes long. */
 int appns_connect(struct trap *t, const struct sock *s, const struct as_endpoint *dest);
 

@@ -357,6 +357,41 @@ static bool is_own(const struct app *app, const struct as_addr *a)
 	return as_addr_is_loopback(a) || as_addr_eq(a, &app->ip4) || as_addr_eq(a, &app->ip6);
 }
 
+/* What appns_connect() said goes to the app. */
+static void answer_inside(struct trap *t, int r)
+{
+	if (r == EINTR)
+		trap_reply_continue(t); /* it is under way, and the app waits for it itself */
+	else if (r != 0)
+		trap_reply_errno(t, r);
+	else
+		trap_reply_value(t, 0);
+}
+
+/* What the app itself has bound to its loopback comes before what others serve there. False: it has
+ * nothing there, or an anchor. Ends @t otherwise. */
+static bool connect_private(struct trap *t, const struct sock *s,
+			    const struct as_endpoint *dest)
+{
+	uint64_t cookie;
+	bool found;
+	int r = 0;
+
+	if (!t->app->has_private || !as_addr_is_loopback(&dest->addr))
+		return false;
+	pthread_mutex_lock(&t->app->listen_lock);
+	cookie = appns_listener(t, dest);
+	pthread_mutex_lock(&t->sw->lock);
+	found = cookie != 0 && listener_find(t->sw, cookie) == NULL;
+	pthread_mutex_unlock(&t->sw->lock);
+	if (found)
+		r = appns_connect(t, s, dest);
+	pthread_mutex_unlock(&t->app->listen_lock);
+	if (found)
+		answer_inside(t, r);
+	return found;
+}
+
 /* No service is there: what listens natively in the app's namespace, or nobody. False: there is a
  * service now. Ends @t otherwise. */
 static bool connect_own(struct trap *t, struct sock *s, const struct as_endpoint *dest)
@@ -380,12 +415,7 @@ static bool connect_own(struct trap *t, struct sock *s, const struct as_endpoint
 	pthread_mutex_unlock(&t->app->listen_lock);
 	if (n > 0)
 		return false;
-	if (r == EINTR)
-		trap_reply_continue(t); /* it is under way, and the app waits for it itself */
-	else if (r != 0)
-		trap_reply_errno(t, r);
-	else
-		trap_reply_value(t, 0);
+	answer_inside(t, r);
 	return true;
 }
 
@@ -451,6 +481,8 @@ static void connect_native(struct trap *t, struct sock *s)
 		trap_reply_errno(t, has_sndtimeo(s->fd) ? EINPROGRESS : ETIMEDOUT);
 		return;
 	}
+	if (connect_private(t, s, &dest))
+		return;
 	fd = kept_take(t->sw, s->fd, &dest);
 	if (fd < 0) {
 		uint64_t waited_for = t->call->cookie;

@@ -295,6 +295,7 @@ static void listen_native(struct trap *t, struct sock *s, int kept)
 		cleanup_close(&kept);
 	}
 	if (is_private(t->app, s)) {
+		t->app->has_private = true;
 		trap_reply_continue(t);
 		return;
 	}

@@ -169,6 +169,43 @@ int diag_dump_tcp(int fd, void (*fn)(void *arg, const struct diag_tcp *d), void 
 	return r;
 }
 
+uint64_t diag_listener(int fd, const struct as_endpoint *at)
+{
+	bool v4 = as_addr_is_v4(&at->addr);
+	struct {
+		struct nlmsghdr nh;
+		struct inet_diag_req_v2 req;
+	} msg = {
+		.nh = {
+			.nlmsg_len = sizeof(msg),
+			.nlmsg_type = SOCK_DIAG_BY_FAMILY,
+			.nlmsg_flags = NLM_F_REQUEST,
+		},
+		.req = {
+			.sdiag_family = v4 ? AF_INET : AF_INET6,
+			.sdiag_protocol = IPPROTO_TCP,
+			.idiag_states = 1u << TCP_LISTEN,
+			.id.idiag_sport = htons(at->port),
+			.id.idiag_cookie = { INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE },
+		},
+	};
+	char buf[4096];
+	const struct nlmsghdr *nh = (void *)buf;
+	const struct inet_diag_msg *m = NLMSG_DATA(nh);
+	ssize_t n;
+
+	memcpy(msg.req.id.idiag_src, at->addr.b + (v4 ? 12 : 0), v4 ? 4 : 16);
+	if (send(fd, &msg, sizeof(msg), 0) < 0)
+		return 0;
+	do {
+		n = recv(fd, buf, sizeof(buf), 0);
+	} while (n < 0 && errno == EINTR);
+	if (n < (ssize_t)NLMSG_LENGTH(sizeof(*m)) || nh->nlmsg_type != SOCK_DIAG_BY_FAMILY ||
+	    m->idiag_state != TCP_LISTEN)
+		return 0;
+	return (uint64_t)m->id.idiag_cookie[0] | (uint64_t)m->id.idiag_cookie[1] << 32;
+}
+
 bool diag_exists(int fd, uint32_t inode)
 {
 	struct {

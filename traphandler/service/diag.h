@@ -33,6 +33,9 @@ struct diag_tcp {
 /* Calls @fn for every one of the namespace. 0 or -errno. */
 int diag_dump_tcp(int fd, void (*fn)(void *arg, const struct diag_tcp *d), void *arg);
 
+/* SO_COOKIE of the TCP socket that hears who connects to @at; 0 if there is none. */
+uint64_t diag_listener(int fd, const struct as_endpoint *at);
+
 /* Is the socket with this inode number still there? Exact; a dump may miss one while another of
  * its hash bucket is closed. True if that cannot be told. */
 bool diag_exists(int fd, uint32_t inode);

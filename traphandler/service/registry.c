@@ -201,7 +201,8 @@ int app_new(struct switch_ctx *sw, const json_t *reg, uint32_t id, struct app **
 	if (slot == ST_APPS || dump == NULL || strlen(dump) >= sizeof(sw->st.apps[0].reg)) {
 		snprintf(err, err_size,
 			 slot == ST_APPS ? "too many apps (%u)"
-					 : "the registration is too long (%u)",
+					 : "the registration is too long (%u bytes): shorten "
+					   "the names and tags",
 			 slot == ST_APPS ? ST_APPS : (unsigned)(dump ? strlen(dump) : 0));
 		free(dump);
 		r = -ENOSPC;

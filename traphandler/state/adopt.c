@@ -35,8 +35,9 @@ static int adopt_app(struct switch_ctx *sw, const struct adoption *a, const stru
 	app->netns_cookie = old->netns_cookie;
 	app->pid = old->pid;
 	app->started = old->started;
-	/* which processes have epoll sets is not kept: look when it matters */
-	app->has_epoll = true;
+	/* which processes have epoll sets, and whether any listens by itself, is not kept: look when
+	 * it matters */
+	app->has_epoll = app->has_private = true;
 	if (app->listener_fd < 0) {
 		r = app->listener_fd;
 		app_unref(sw, app);

@@ -40,8 +40,6 @@ static void let_go(const struct state *st)
 
 	for (int i = 0; i < 3 && null >= 0; i++)
 		dup2(null, i);
-	if (st->h->lock_fd >= 0)
-		close(st->h->lock_fd);
 	/* closing while reading is fine for /proc: it goes by number */
 	while (dir >= 0 && (n = syscall(SYS_getdents64, dir, buf, sizeof(buf))) > 0) {
 		for (long at = 0; at < n;) {
@@ -54,6 +52,9 @@ static void let_go(const struct state *st)
 		}
 	}
 	cleanup_close(&dir);
+	/* last: who gets the lock finds nobody at the control socket */
+	if (st->h->lock_fd >= 0)
+		close(st->h->lock_fd);
 }
 
 static int send_state(int conn, const struct state *st)
