@@ -71,6 +71,48 @@ static int dump(int fd, const void *req, size_t len,
 	}
 }
 
+/* Sends the request for one socket: true with its message in @buf, or an error in *ret_error. */
+static bool ask(int fd, const void *req, size_t len, char *buf, size_t size, int *ret_error)
+{
+	const struct nlmsghdr *nh = (const void *)buf;
+	ssize_t n;
+
+	*ret_error = -EIO;
+	if (send(fd, req, len, 0) < 0)
+		return false;
+	do {
+		n = recv(fd, buf, size, 0);
+	} while (n < 0 && errno == EINTR);
+	if (n >= (ssize_t)NLMSG_LENGTH(sizeof(struct nlmsgerr)) &&
+	    nh->nlmsg_type == NLMSG_ERROR)
+		*ret_error = ((const struct nlmsgerr *)NLMSG_DATA(nh))->error;
+	return n >= (ssize_t)sizeof(*nh) && nh->nlmsg_type == SOCK_DIAG_BY_FAMILY;
+}
+
+/* ---- stand-ins ---- */
+
+struct unix_request {
+	struct nlmsghdr nh;
+	struct unix_diag_req req;
+};
+
+/* For the sockets in @states; of one of them, or with NLM_F_DUMP of all. */
+static struct unix_request unix_request(uint16_t flags, uint32_t states)
+{
+	return (struct unix_request){
+		.nh = {
+			.nlmsg_len = sizeof(struct unix_request),
+			.nlmsg_type = SOCK_DIAG_BY_FAMILY,
+			.nlmsg_flags = NLM_F_REQUEST | flags,
+		},
+		.req = {
+			.sdiag_family = AF_UNIX,
+			.udiag_states = states,
+			.udiag_cookie = { ~0u, ~0u },
+		},
+	};
+}
+
 struct standins {
 	void (*fn)(void *arg, const struct diag_sock *d);
 	void *arg;
@@ -89,31 +131,52 @@ static void on_standin(void *arg, const struct nlmsghdr *nh)
 int diag_dump(int fd, bool listening_only, void (*fn)(void *arg, const struct diag_sock *d),
 	      void *arg)
 {
-	struct {
-		struct nlmsghdr nh;
-		struct unix_diag_req req;
-	} msg = {
-		.nh = {
-			.nlmsg_len = sizeof(msg),
-			.nlmsg_type = SOCK_DIAG_BY_FAMILY,
-			.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
-		},
-		.req = {
-			.sdiag_family = AF_UNIX,
-			.udiag_states = listening_only ? 1u << TCP_LISTEN : ~0u,
-			.udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_PEER,
-			.udiag_cookie = { ~0u, ~0u },
-		},
-	};
+	struct unix_request msg =
+		unix_request(NLM_F_DUMP, listening_only ? 1u << TCP_LISTEN : ~0u);
 	struct standins s = { fn, arg };
 
+	msg.req.udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_PEER;
 	return dump(fd, &msg, sizeof(msg), on_standin, &s);
 }
 
-struct tcps {
-	void (*fn)(void *arg, const struct diag_tcp *d);
-	void *arg;
+bool diag_exists(int fd, uint32_t inode)
+{
+	struct unix_request msg = unix_request(0, ~0u);
+	char buf[4096];
+	int error;
+
+	msg.req.udiag_ino = inode;
+	return ask(fd, &msg, sizeof(msg), buf, sizeof(buf), &error) || error != -ENOENT;
+}
+
+/* ---- TCP ---- */
+
+struct tcp_request {
+	struct nlmsghdr nh;
+	struct inet_diag_req_v2 req;
 };
+
+static struct tcp_request tcp_request(int family, uint16_t flags, uint32_t states)
+{
+	return (struct tcp_request){
+		.nh = {
+			.nlmsg_len = sizeof(struct tcp_request),
+			.nlmsg_type = SOCK_DIAG_BY_FAMILY,
+			.nlmsg_flags = NLM_F_REQUEST | flags,
+		},
+		.req = {
+			.sdiag_family = (uint8_t)family,
+			.sdiag_protocol = IPPROTO_TCP,
+			.idiag_states = states,
+			.id.idiag_cookie = { INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE },
+		},
+	};
+}
+
+static uint64_t cookie_of(const struct inet_diag_msg *m)
+{
+	return (uint64_t)m->id.idiag_cookie[0] | (uint64_t)m->id.idiag_cookie[1] << 32;
+}
 
 static struct as_endpoint endpoint(int family, const __be32 *addr, __be16 port)
 {
@@ -126,13 +189,17 @@ static struct as_endpoint endpoint(int family, const __be32 *addr, __be16 port)
 	return e;
 }
 
+struct tcps {
+	void (*fn)(void *arg, const struct diag_tcp *d);
+	void *arg;
+};
+
 static void on_tcp(void *arg, const struct nlmsghdr *nh)
 {
 	const struct inet_diag_msg *m = NLMSG_DATA(nh);
 	const struct tcps *s = arg;
 	struct diag_tcp d = {
-		.cookie = (uint64_t)m->id.idiag_cookie[0] | (uint64_t)m->id.idiag_cookie[1]
-								    << 32,
+		.cookie = cookie_of(m),
 		.local = endpoint(m->idiag_family, m->id.idiag_src, m->id.idiag_sport),
 		.remote = endpoint(m->idiag_family, m->id.idiag_dst, m->id.idiag_dport),
 	};
@@ -142,27 +209,15 @@ static void on_tcp(void *arg, const struct nlmsghdr *nh)
 
 int diag_dump_tcp(int fd, void (*fn)(void *arg, const struct diag_tcp *d), void *arg)
 {
-	static const uint8_t families[] = { AF_INET, AF_INET6 };
+	static const int families[] = { AF_INET, AF_INET6 };
 	struct tcps s = { fn, arg };
 	int r = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(families) && r == 0; i++) {
-		struct {
-			struct nlmsghdr nh;
-			struct inet_diag_req_v2 req;
-		} msg = {
-			.nh = {
-				.nlmsg_len = sizeof(msg),
-				.nlmsg_type = SOCK_DIAG_BY_FAMILY,
-				.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
-			},
-			.req = {
-				.sdiag_family = families[i],
-				.sdiag_protocol = IPPROTO_TCP,
-				.idiag_states = 1u << TCP_ESTABLISHED | 1u << TCP_CLOSE_WAIT |
-						1u << TCP_FIN_WAIT1 | 1u << TCP_FIN_WAIT2,
-			},
-		};
+		struct tcp_request msg =
+			tcp_request(families[i], NLM_F_DUMP,
+				    1u << TCP_ESTABLISHED | 1u << TCP_CLOSE_WAIT |
+					    1u << TCP_FIN_WAIT1 | 1u << TCP_FIN_WAIT2);
 
 		r = dump(fd, &msg, sizeof(msg), on_tcp, &s);
 	}
@@ -172,68 +227,15 @@ int diag_dump_tcp(int fd, void (*fn)(void *arg, const struct diag_tcp *d), void 
 uint64_t diag_listener(int fd, const struct as_endpoint *at)
 {
 	bool v4 = as_addr_is_v4(&at->addr);
-	struct {
-		struct nlmsghdr nh;
-		struct inet_diag_req_v2 req;
-	} msg = {
-		.nh = {
-			.nlmsg_len = sizeof(msg),
-			.nlmsg_type = SOCK_DIAG_BY_FAMILY,
-			.nlmsg_flags = NLM_F_REQUEST,
-		},
-		.req = {
-			.sdiag_family = v4 ? AF_INET : AF_INET6,
-			.sdiag_protocol = IPPROTO_TCP,
-			.idiag_states = 1u << TCP_LISTEN,
-			.id.idiag_sport = htons(at->port),
-			.id.idiag_cookie = { INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE },
-		},
-	};
+	struct tcp_request msg = tcp_request(v4 ? AF_INET : AF_INET6, 0, 1u << TCP_LISTEN);
 	char buf[4096];
-	const struct nlmsghdr *nh = (void *)buf;
-	const struct inet_diag_msg *m = NLMSG_DATA(nh);
-	ssize_t n;
+	const struct inet_diag_msg *m = NLMSG_DATA((struct nlmsghdr *)(void *)buf);
+	int error;
 
+	msg.req.id.idiag_sport = htons(at->port);
 	memcpy(msg.req.id.idiag_src, at->addr.b + (v4 ? 12 : 0), v4 ? 4 : 16);
-	if (send(fd, &msg, sizeof(msg), 0) < 0)
-		return 0;
-	do {
-		n = recv(fd, buf, sizeof(buf), 0);
-	} while (n < 0 && errno == EINTR);
-	if (n < (ssize_t)NLMSG_LENGTH(sizeof(*m)) || nh->nlmsg_type != SOCK_DIAG_BY_FAMILY ||
+	if (!ask(fd, &msg, sizeof(msg), buf, sizeof(buf), &error) ||
 	    m->idiag_state != TCP_LISTEN)
 		return 0;
-	return (uint64_t)m->id.idiag_cookie[0] | (uint64_t)m->id.idiag_cookie[1] << 32;
-}
-
-bool diag_exists(int fd, uint32_t inode)
-{
-	struct {
-		struct nlmsghdr nh;
-		struct unix_diag_req req;
-	} msg = {
-		.nh = {
-			.nlmsg_len = sizeof(msg),
-			.nlmsg_type = SOCK_DIAG_BY_FAMILY,
-			.nlmsg_flags = NLM_F_REQUEST,
-		},
-		.req = {
-			.sdiag_family = AF_UNIX,
-			.udiag_states = ~0u,
-			.udiag_ino = inode,
-			.udiag_cookie = { ~0u, ~0u },
-		},
-	};
-	char buf[4096];
-	ssize_t n;
-	const struct nlmsghdr *nh = (void *)buf;
-
-	if (send(fd, &msg, sizeof(msg), 0) < 0)
-		return true;
-	do {
-		n = recv(fd, buf, sizeof(buf), 0);
-	} while (n < 0 && errno == EINTR);
-	if (n < (ssize_t)sizeof(*nh) || nh->nlmsg_type != NLMSG_ERROR)
-		return true;
-	return ((const struct nlmsgerr *)NLMSG_DATA(nh))->error != -ENOENT;
+	return cookie_of(m);
 }
