@@ -1,6 +1,7 @@
 /* doctor_lab.c - see the header. */
 #include "cli/doctor_lab.h"
 
+#include <appswitch/userns.h>
 #include <appswitch/util.h>
 
 #include <fcntl.h>
@@ -53,15 +54,6 @@ long lab_read_number(const char *path)
 	return end == buf || (*end != '\0' && *end != '\n') ? -1 : number;
 }
 
-static int write_file(const char *path, const char *text)
-{
-	_cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		return -errno;
-	return 0;
-}
-
 /* ---- system calls ---- */
 
 static int sys_pidfd_open(pid_t pid, unsigned flags)
@@ -94,21 +86,9 @@ int lab_install_filter(unsigned long flags)
 
 int lab_enter_userns(void)
 {
-	unsigned uid = geteuid(), gid = getegid();
-	char line[64];
-	int r;
+	const char *what;
 
-	if (unshare(CLONE_NEWUSER) < 0)
-		return -errno;
-	r = write_file("/proc/self/setgroups", "deny");
-	if (r < 0 && r != -ENOENT)
-		return r;
-	snprintf(line, sizeof(line), "%u %u 1", uid, uid);
-	r = write_file("/proc/self/uid_map", line);
-	if (r < 0)
-		return r;
-	snprintf(line, sizeof(line), "%u %u 1", gid, gid);
-	return write_file("/proc/self/gid_map", line);
+	return userns_new(&what);
 }
 
 /* ---- the two sides ---- */

@@ -2,9 +2,9 @@
 
 #include <appswitch/addr.h>
 #include <appswitch/netlink.h>
+#include <appswitch/userns.h>
 #include <appswitch/util.h>
 
-#include <fcntl.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <sched.h>
@@ -14,40 +14,13 @@
 #define LO_IFINDEX 1 /* the kernel makes it first, in every namespace */
 #define GID_LIMIT  2147483647
 
-static int write_file(const char *path, const char *text)
-{
-	_cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		return -errno;
-	return 0;
-}
-
-/* The one user and group, under the same numbers: a file's owner looks the same inside. The
- * daemon, which owns the namespace above, keeps its capabilities over this one. */
+/* One of our own below the daemon's: that one's owner keeps its capabilities over this one. */
 static int enter_userns(int parent, const char **ret_what)
 {
-	unsigned uid = geteuid(), gid = getegid();
-	char map[64];
-	int r;
-
 	*ret_what = "enter the daemon's user namespace";
 	if (setns(parent, CLONE_NEWUSER) < 0)
 		return -errno;
-	*ret_what = "make a user namespace";
-	if (unshare(CLONE_NEWUSER) < 0)
-		return -errno;
-	*ret_what = "map the user into the namespace";
-	r = write_file("/proc/self/setgroups", "deny");
-	if (r < 0)
-		return r;
-	snprintf(map, sizeof(map), "%u %u 1", uid, uid);
-	r = write_file("/proc/self/uid_map", map);
-	if (r < 0)
-		return r;
-	*ret_what = "map the group into the namespace";
-	snprintf(map, sizeof(map), "%u %u 1", gid, gid);
-	return write_file("/proc/self/gid_map", map);
+	return userns_new(ret_what);
 }
 
 static int lo_up(int nl)

@@ -4,13 +4,12 @@
 #include "traphandler/conn/standin.h"
 #include "traphandler/service/diag.h"
 
+#include <appswitch/userns.h>
 #include <appswitch/util.h>
 
 #include <fcntl.h>
 #include <net/if.h>
 #include <sched.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -18,39 +17,17 @@
  * with the kernel's default a stream does less than half. The kernel doubles the number. */
 #define STANDIN_SNDBUF (1 << 20)
 
-static int write_file(const char *path, const char *text)
-{
-	_cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
-		return -errno;
-	return 0;
-}
-
 int privns_enter_user(int fd, int *ret_fd)
 {
-	char map[64];
-	unsigned uid = geteuid(), gid = getegid();
-	int r;
+	const char *what;
+	int r = 0;
 
-	if (fd >= 0) {
-		if (setns(fd, CLONE_NEWUSER) < 0)
-			return -errno;
-	} else {
-		if (unshare(CLONE_NEWUSER) < 0)
-			return -errno;
-		r = write_file("/proc/self/setgroups", "deny");
-		if (r < 0)
-			return r;
-		snprintf(map, sizeof(map), "%u %u 1", uid, uid);
-		r = write_file("/proc/self/uid_map", map);
-		if (r < 0)
-			return r;
-		snprintf(map, sizeof(map), "%u %u 1", gid, gid);
-		r = write_file("/proc/self/gid_map", map);
-		if (r < 0)
-			return r;
-	}
+	if (fd < 0)
+		r = userns_new(&what);
+	else if (setns(fd, CLONE_NEWUSER) < 0)
+		r = -errno;
+	if (r < 0)
+		return r;
 	*ret_fd = open("/proc/self/ns/user", O_RDONLY | O_CLOEXEC);
 	return *ret_fd < 0 ? -errno : 0;
 }
