@@ -124,7 +124,7 @@ static void drop_none(int fd)
 
 static struct listener *listener_new(struct trap *t, const struct sock *s)
 {
-	struct listener *l = calloc(1, sizeof(*l));
+	struct listener *l = listener_alloc();
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
 	struct as_endpoint e;
@@ -132,14 +132,12 @@ static struct listener *listener_new(struct trap *t, const struct sock *s)
 
 	if (l == NULL || getsockname(s->fd, (struct sockaddr *)&ss, &len) < 0 ||
 	    as_endpoint_from_sockaddr(&ss, len, &e) < 0) {
-		free(l);
+		listener_free(l);
 		return NULL;
 	}
 	len = sizeof(v6only);
 	if (s->domain == AF_INET6)
 		getsockopt(s->fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &len);
-	pthread_mutex_init(&l->accept_lock, NULL);
-	inherit_init(&l->inherit);
 	l->app = t->app;
 	l->anchor = sock_cookie(s->fd);
 	l->anchor_fd = s->fd;
@@ -147,7 +145,6 @@ static struct listener *listener_new(struct trap *t, const struct sock *s)
 	l->port = e.port;
 	l->face = (uint8_t)s->domain;
 	l->v6only = v6only != 0;
-	l->watch_fd = -1;
 	l->pid = worker_tgid(t->w, t->tid);
 	l->fdno = trap_int(t, 0);
 	return l;
@@ -266,7 +263,7 @@ static int make_listener(struct trap *t, const struct sock *s, struct listener *
 		pthread_mutex_unlock(&t->sw->lock);
 	}
 	if (r < 0) {
-		free(l);
+		listener_free(l);
 		if (r == -ENOBUFS)
 			quota_tell(t->app, QUOTA_LISTENERS);
 		else

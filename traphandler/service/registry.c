@@ -384,6 +384,27 @@ unsigned listener_vips(const struct listener *l, struct as_addr ret[2])
 	return n;
 }
 
+struct listener *listener_alloc(void)
+{
+	struct listener *l = calloc(1, sizeof(*l));
+
+	if (l == NULL)
+		return NULL;
+	pthread_mutex_init(&l->accept_lock, NULL);
+	inherit_init(&l->inherit);
+	l->anchor_fd = l->watch_fd = -1;
+	return l;
+}
+
+void listener_free(struct listener *l)
+{
+	if (l == NULL)
+		return;
+	pthread_mutex_destroy(&l->accept_lock);
+	inherit_done(&l->inherit);
+	free(l);
+}
+
 int listener_add(struct switch_ctx *sw, struct listener *l)
 {
 	struct key_op op = { .sw = sw };
@@ -454,9 +475,7 @@ void listener_unref(struct switch_ctx *sw, struct listener *l)
 		return;
 	if (l->anchor_fd >= 0)
 		close(l->anchor_fd);
-	pthread_mutex_destroy(&l->accept_lock);
-	inherit_done(&l->inherit);
-	free(l);
+	listener_free(l);
 	app_unref(sw, app);
 }
 

@@ -21,6 +21,10 @@ void app_unref(struct switch_ctx *sw, struct app *app);
 /* Its last process is gone: services withdrawn, fds closed, freed with the last reference. */
 void app_end(struct switch_ctx *sw, struct app *app);
 
+/* An empty one, of nobody's; without the lock. NULL: no memory. listener_free() is for one that was
+ * never registered. */
+struct listener *listener_alloc(void);
+void listener_free(struct listener *l);
 /* Registers a listener; takes @l->anchor_fd on success. 0, -ENOBUFS (no more for this app), -ENOMEM. */
 int listener_add(struct switch_ctx *sw, struct listener *l);
 struct listener *listener_find(struct switch_ctx *sw, uint64_t anchor);

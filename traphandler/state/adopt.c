@@ -50,13 +50,11 @@ static int adopt_app(struct switch_ctx *sw, const struct adoption *a, const stru
 static int adopt_listener(struct switch_ctx *sw, const struct adoption *a,
 			  const struct st_listener *old)
 {
-	struct listener *l = calloc(1, sizeof(*l));
+	struct listener *l = listener_alloc();
 	int r;
 
 	if (l == NULL)
 		return -ENOMEM;
-	pthread_mutex_init(&l->accept_lock, NULL);
-	inherit_init(&l->inherit);
 	l->app = app_find(sw, old->app);
 	l->anchor = old->anchor;
 	l->anchor_fd = holder_take(a, old->anchor_fd);
@@ -67,11 +65,10 @@ static int adopt_listener(struct switch_ctx *sw, const struct adoption *a,
 	l->pid = old->pid;
 	l->fdno = old->fdno;
 	l->serial = old->serial;
-	l->watch_fd = -1;
 	r = l->app == NULL ? -ESRCH : l->anchor_fd < 0 ? l->anchor_fd : listener_add(sw, l);
 	if (r < 0) {
 		cleanup_close(&l->anchor_fd);
-		free(l);
+		listener_free(l);
 	}
 	return r;
 }
