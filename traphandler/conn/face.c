@@ -64,22 +64,17 @@ void handle_getname(struct trap *t)
 	bool peer = t->nr == SYS_getpeername;
 	struct as_endpoint e;
 	struct sock s;
-	int r = sock_get(t, trap_int(t, 0), &s);
 
-	if (r < 0) {
-		if (r == -ENOENT)
-			trap_drop(t);
-		else
-			trap_reply_continue(t);
+	if (!sock_look(t, &s))
 		return;
-	}
 	if (s.kind == SOCK_CONNECTED) {
 		e = peer ? standin_remote(&s) : standin_local(&s);
 		end(t, face_write_addr(t, t->args[1], t->args[2], &e, sock_face(&s)));
 	} else if (s.kind == SOCK_LISTENER && peer) {
 		trap_reply_errno(t, ENOTCONN);
 	} else if (s.kind == SOCK_LISTENER) {
-		r = listener_address(t, s.own.anchor, &e);
+		int r = listener_address(t, s.own.anchor, &e);
+
 		if (r == 0)
 			r = face_write_addr(t, t->args[1], t->args[2], &e, sock_face(&s));
 		end(t, r);
@@ -92,15 +87,9 @@ void handle_getname(struct trap *t)
 void handle_shutdown(struct trap *t)
 {
 	struct sock s;
-	int r = sock_get(t, trap_int(t, 0), &s);
 
-	if (r < 0) {
-		if (r == -ENOENT)
-			trap_drop(t);
-		else
-			trap_reply_continue(t);
+	if (!sock_look(t, &s))
 		return;
-	}
 	if (s.kind == SOCK_CONNECTED) {
 		struct pollfd p = { .fd = s.fd, .events = POLLRDHUP };
 
@@ -188,15 +177,9 @@ void handle_ioctl(struct trap *t)
 {
 	unsigned request = (unsigned)t->args[1];
 	struct sock s;
-	int r = sock_get(t, trap_int(t, 0), &s);
 
-	if (r < 0) {
-		if (r == -ENOENT)
-			trap_drop(t);
-		else
-			trap_reply_continue(t);
+	if (!sock_look(t, &s))
 		return;
-	}
 	if (request == SIOCGSKNS)
 		trap_reply_errno(t, EPERM); /* of whatever socket: no namespace is handed out */
 	else if (s.kind != SOCK_CONNECTED && s.kind != SOCK_LISTENER && s.kind != SOCK_CARRIED)

@@ -275,16 +275,11 @@ static int get(struct trap *t, const struct sock *s, int level, int name)
 
 static bool to_kernel(struct trap *t, struct sock *s)
 {
-	int r = sock_get(t, trap_int(t, 0), s);
-
-	if (r == -ENOENT) {
-		trap_drop(t);
+	if (!sock_look(t, s))
 		return true;
-	}
-	if (r == 0 && s->kind != SOCK_KERNEL && s->kind != SOCK_HOST)
+	if (s->kind != SOCK_KERNEL && s->kind != SOCK_HOST)
 		return false;
-	if (r == 0)
-		sock_done(s);
+	sock_done(s);
 	trap_reply_continue(t);
 	return true;
 }

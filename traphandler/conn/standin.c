@@ -141,6 +141,17 @@ int sock_get(struct trap *t, int fdno, struct sock *ret)
 	return 0;
 }
 
+bool sock_look(struct trap *t, struct sock *ret)
+{
+	int r = sock_get(t, trap_int(t, 0), ret);
+
+	if (r == -ENOENT)
+		trap_drop(t);
+	else if (r < 0)
+		trap_reply_continue(t);
+	return r == 0;
+}
+
 void sock_done(struct sock *s)
 {
 	int *fd = s->owner != NULL ? &s->owner->copy : &s->fd;

@@ -38,6 +38,9 @@ struct sock {
  * @t is replied to; or -errno:
  * -EBADF and other errors that the kernel itself will give to the app; -ENOENT. */
 int sock_get(struct trap *t, int fdno, struct sock *ret);
+/* The same for the first argument of a call that the kernel answers on whatever we cannot look at.
+ * False: @t is over. */
+bool sock_look(struct trap *t, struct sock *ret);
 /* The same for a descriptor of our own; @fd stays the caller's (ret->fd is @fd). Without @app
  * no socket is native. */
 void sock_classify(const struct app *app, const struct switch_ctx *sw, int fd,
