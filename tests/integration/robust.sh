@@ -57,6 +57,10 @@ check "a server starved of CPU (SCHED_IDLE, beside busy loops)"
 timeout 100 /usr/bin/python3 "$R" starved "$APPSWITCH"
 healthy
 
+check "an app taken from its CPU in the middle of shutdown() of a listener"
+timeout 100 /usr/bin/python3 "$R" off_cpu "$APPSWITCH" "${PID[daemon]}"
+healthy
+
 check "a port closed and bound again at once, under fire"
 app hammer --ip 10.9.10.2 -- /usr/bin/python3 "$R" worker hammer 10.9.10.1
 wait_line hammer.log ready

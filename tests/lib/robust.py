@@ -216,6 +216,16 @@ def worker(kind, addr):
     if kind == "hammer":
         for _ in range(2):
             threading.Thread(target=connects, args=(addr, 80), daemon=True).start()
+    if kind == "shutdown":
+        def shuts():
+            while True:
+                with socket.socket() as s:
+                    s.bind(("", 0))
+                    s.listen()
+                    s.shutdown(socket.SHUT_RD)
+                    if s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0:
+                        os._exit(3)
+        threading.Thread(target=shuts, daemon=True).start()
     if kind == "mixed":
         def listens():
             while True:
@@ -314,6 +324,49 @@ def starved(appswitch):
             p.wait()
             if p.stdout:
                 p.stdout.close()
+
+
+HOG = """
+import os, sys, time
+os.sched_setaffinity(0, {int(sys.argv[1])})
+os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+while True:
+    end = time.monotonic() + 0.15
+    while time.monotonic() < end:
+        pass
+    time.sleep(0.02)
+"""
+
+
+def off_cpu(appswitch, daemon):
+    """An app that is taken from its CPU in mid-call, for longer than a worker waits for it."""
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2 or os.geteuid() != 0:
+        print("  left out: needs root and two CPUs")
+        return
+    tasks = [int(t) for t in os.listdir(f"/proc/{daemon}/task")]
+    hog = subprocess.Popen(["/usr/bin/python3", "-c", HOG, str(cpus[0])])
+    p = app(appswitch, "10.9.8.50", "worker", "shutdown", "10.9.0.1")
+    try:
+        for tid in tasks:
+            os.sched_setaffinity(tid, set(cpus[1:]))
+        for tid in os.listdir(f"/proc/{p.pid}/task"):
+            os.sched_setaffinity(int(tid), {cpus[0]})
+        time.sleep(5)
+        if hog.poll() is not None:
+            print("  left out: no SCHED_FIFO")
+        # A listener that was shut down is the app's own socket again.
+        assert p.poll() != 3, "after shutdown() the app still had the stand-in"
+    finally:
+        for tid in tasks:
+            try:
+                os.sched_setaffinity(tid, set(cpus))
+            except ProcessLookupError:
+                pass
+        for q in (p, hog):
+            q.kill()
+            q.wait()
+        p.stdout.close()
 
 
 def signals(restart):

@@ -86,6 +86,7 @@ void handle_getname(struct trap *t)
 
 void handle_shutdown(struct trap *t)
 {
+	_cleanup_close_ int kept = fd_steal(&t->call->fd); /* of an earlier round, or -1 */
 	struct sock s;
 
 	if (!sock_look(t, &s))
@@ -100,7 +101,7 @@ void handle_shutdown(struct trap *t)
 		else
 			trap_reply_value(t, 0);
 	} else if (s.kind == SOCK_LISTENER) {
-		listen_shutdown(t, &s);
+		listen_shutdown(t, &s, fd_steal(&kept));
 	} else {
 		trap_reply_continue(t);
 	}

@@ -344,15 +344,16 @@ void handle_listen(struct trap *t)
 	sock_done(&s);
 }
 
-void listen_shutdown(struct trap *t, struct sock *s)
+void listen_shutdown(struct trap *t, struct sock *s, int kept)
 {
-	_cleanup_close_ int anchor = -1;
+	/* of an earlier round: meanwhile a connect that was refused may have ended the listener */
+	_cleanup_close_ int anchor = kept;
 	struct listener *l;
 	int r;
 
 	pthread_mutex_lock(&t->sw->lock);
 	l = listener_find(t->sw, s->own.anchor);
-	if (l != NULL && l->app == t->app)
+	if (anchor < 0 && l != NULL && l->app == t->app)
 		anchor = fcntl(l->anchor_fd, F_DUPFD_CLOEXEC, 3);
 	pthread_mutex_unlock(&t->sw->lock);
 	if (anchor < 0) {
@@ -363,15 +364,26 @@ void listen_shutdown(struct trap *t, struct sock *s)
 	/* the accepts that wait see the end of the queue */
 	shutdown(s->fd, SHUT_RDWR);
 	r = replace_fd(t, trap_int(t, 0), s->fd, anchor);
+	if (r == -EAGAIN && trap_valid(t)) {
+		/* the target gets no CPU: another round later */
+		uint32_t slot = (uint32_t)(t->call - t->sw->st.calls);
+
+		t->call->fd = fd_steal(&anchor);
+		trap_park(t);
+		pool_resume_later(t->sw, slot);
+		return;
+	}
+	if (r == -ENOENT || r == -EAGAIN) {
+		/* interrupted: the app has the stand-in, and the repeated call finds the listener */
+		trap_drop(t);
+		return;
+	}
 	pthread_mutex_lock(&t->sw->lock);
 	l = listener_find(t->sw, s->own.anchor);
 	if (l != NULL)
 		listener_end(t->sw, l);
 	pthread_mutex_unlock(&t->sw->lock);
-	if (r == -ENOENT)
-		trap_drop(t);
-	else
-		trap_reply_value(t, 0);
+	trap_reply_value(t, 0);
 }
 
 int listener_fetch(struct trap *t, struct listener *l)

@@ -12,8 +12,9 @@ void handle_dup(struct trap *t);
 int listener_fetch(struct trap *t, struct listener *l);
 
 /* shutdown(SHUT_RD) of a listening stand-in: the app gets its own socket back, which the kernel has
- * out of LISTEN; who waited in the queue is reset. Ends @t. */
-void listen_shutdown(struct trap *t, struct sock *s);
+ * out of LISTEN; who waited in the queue is reset. Takes @kept, what an earlier round of the call left
+ * in its slot, or -1. Ends @t. */
+void listen_shutdown(struct trap *t, struct sock *s, int kept);
 
 /* Ends the listeners whose stand-ins are gone. Worker or a thread in the private namespace;
  * cheap: one dump of listening sockets. */
