@@ -365,7 +365,7 @@ void accept_listener_gone(struct switch_ctx *sw, struct listener *l)
 		else
 			pool_resume_locked(sw, slot);
 	}
-	deliver_listener_gone(l);
+	deliver_listener_gone(sw, l);
 	carry_listener_gone(sw, l);
 	backlog_retry_all(sw, l);
 }

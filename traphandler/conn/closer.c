@@ -10,25 +10,31 @@
 
 struct closing {
 	struct closing *next;
-	struct app *app; /* referenced */
+	struct app *app; /* referenced; NULL: of one that has ended */
 	int fd;
 };
 
 /* all under sw->lock */
 static struct closing *queue;
+static unsigned ended_closing; /* files of ended apps in close() */
 static unsigned n_threads, n_idle,
 	n_called; /* idle ones that were called do not count as idle */
 static pthread_cond_t called = PTHREAD_COND_INITIALIZER;
 static pthread_cond_t closed = PTHREAD_COND_INITIALIZER;
+
+static unsigned *closing_of(const struct closing *c)
+{
+	return c->app != NULL ? &c->app->closing : &ended_closing;
+}
 
 static struct closing *take(void)
 {
 	for (struct closing **p = &queue; *p != NULL; p = &(*p)->next) {
 		struct closing *c = *p;
 
-		if (c->app->closing < CLOSER_PER_APP) {
+		if (*closing_of(c) < CLOSER_PER_APP) {
 			*p = c->next;
-			c->app->closing++;
+			(*closing_of(c))++;
 			return c;
 		}
 	}
@@ -56,10 +62,12 @@ static void *closer_main(void *arg)
 		pthread_mutex_unlock(&sw->lock);
 		close(c->fd);
 		pthread_mutex_lock(&sw->lock);
-		c->app->closing--;
-		c->app->to_close--;
-		pthread_cond_broadcast(&closed);
-		app_unref(sw, c->app);
+		(*closing_of(c))--;
+		if (c->app != NULL) {
+			c->app->to_close--;
+			pthread_cond_broadcast(&closed);
+			app_unref(sw, c->app);
+		}
 		free(c);
 	}
 	return NULL;
@@ -90,8 +98,10 @@ void closer_put(struct switch_ctx *sw, struct app *app, int fd)
 		return;
 	}
 	*c = (struct closing){ .app = app, .fd = fd };
-	app_ref(app);
-	app->to_close++;
+	if (app != NULL) {
+		app_ref(app);
+		app->to_close++;
+	}
 	while (*p != NULL)
 		p = &(*p)->next;
 	*p = c;

@@ -11,7 +11,7 @@
 
 #define CLOSER_PER_APP 2
 
-/* Takes @fd; sw->lock is held. */
+/* Takes @fd; sw->lock is held. @app is NULL if it has ended: all such count as one. */
 void closer_put(struct switch_ctx *sw, struct app *app, int fd);
 
 /* Until all of @app's are closed, for who depends on the effect (a port, a name). Only in a call of

@@ -1,6 +1,7 @@
 #include "traphandler/conn/deliver.h"
 
 #include "traphandler/conn/accept.h"
+#include "traphandler/conn/closer.h"
 #include "traphandler/conn/standin.h"
 #include "traphandler/trap/pool.h"
 
@@ -121,24 +122,26 @@ bool deliver_take(struct trap *t, struct listener *l, int *ret_fd, int *ret_at)
 
 /* An accept() that was interrupted between installation and answer, and is not made again: the app
  * does not know the number and so never closes it. The client shall not wait for that. */
-static void end_installed(const struct delivery *d)
+static void end_installed(struct switch_ctx *sw, struct app *app, const struct delivery *d)
 {
 	_cleanup_close_ int pidfd = (int)syscall(SYS_pidfd_open, d->tgid, 0);
-	_cleanup_close_ int fd =
-		pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, d->at, 0);
+	int fd = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, d->at, 0);
 
 	if (fd >= 0 && sock_cookie(fd) == d->cookie)
 		shutdown(fd, SHUT_RDWR);
+	/* the app may have put any file there */
+	if (fd >= 0)
+		closer_put(sw, app, fd);
 }
 
-void deliver_listener_gone(struct listener *l)
+void deliver_listener_gone(struct switch_ctx *sw, struct listener *l)
 {
 	while (l->deliveries != NULL) {
 		struct delivery *d = l->deliveries;
 
 		l->deliveries = d->next;
 		if (d->fd < 0)
-			end_installed(d);
+			end_installed(sw, l->app, d);
 		cleanup_close(&d->fd);
 		free(d);
 	}

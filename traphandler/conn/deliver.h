@@ -39,6 +39,6 @@ void deliver_requeue(struct trap *t, struct listener *l, int fd);
 void deliver_requeue_locked(struct listener *l, int fd);
 
 /* Under sw->lock: closes what waits, or shuts it down. */
-void deliver_listener_gone(struct listener *l);
+void deliver_listener_gone(struct switch_ctx *sw, struct listener *l);
 
 #endif

@@ -287,8 +287,7 @@ void adopt_resume(struct switch_ctx *sw)
 		} else {
 			if (app != NULL && call->stage == ST_STANDIN)
 				kept_adopt(sw, app, call->cookie, fd_steal(&call->fd));
-			cleanup_close(&call->fd);
-			pool_free_slot(sw, i);
+			pool_abandon_slot(sw, i);
 		}
 		pthread_mutex_unlock(&sw->lock);
 	}

@@ -1,6 +1,7 @@
 #include "traphandler/trap/pool.h"
 
 #include "traphandler/conn/accept.h"
+#include "traphandler/conn/closer.h"
 #include "traphandler/service/quota.h"
 #include "traphandler/service/registry.h"
 #include "traphandler/trap/dispatch.h"
@@ -455,9 +456,11 @@ void pool_free_slot(struct switch_ctx *sw, uint32_t slot)
 
 void pool_abandon_slot(struct switch_ctx *sw, uint32_t slot)
 {
-	/* no fd was left open for a call that is over: its peer would wait for ever */
-	cleanup_close(&sw->st.calls[slot].fd);
-	sw->st.calls[slot].fd = -1;
+	struct st_call *call = &sw->st.calls[slot];
+
+	/* no fd is left open for a call that is over: its peer would wait for ever */
+	if (call->fd >= 0)
+		closer_put(sw, app_find(sw, call->app), fd_steal(&call->fd));
 	pool_free_slot(sw, slot);
 }
 
