@@ -102,6 +102,10 @@ check "an app with few fds: EMFILE is its own matter"
 run --ip 10.9.3.1 -- bash -c 'ulimit -n 24; exec /usr/bin/python3 "$0" fewfds' "$R"
 healthy
 
+check "an accept that fails for want of the daemon's fds does not keep the others from the connection"
+timeout 100 /usr/bin/python3 "$R" short_of_fds "${PID[daemon]}" "$APPSWITCH"
+healthy
+
 check "an app cannot fill the log"
 timeout 60 /usr/bin/python3 "$R" noisy "$APPSWITCH"
 n=$(grep -c "host's network refused" "$T/daemon.log" || :)

@@ -119,6 +119,63 @@ def garbage():
     print(f"  {len(wrong)} wrong messages, {accepted} of the damaged ones were still right")
 
 
+def short_of_fds(pid, appswitch):
+    """The daemon is out of descriptors for an instant, again and again, while accepts wait."""
+    import resource
+    pid = int(pid)
+    was = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    p = app(appswitch, "10.9.11.1", "waiting_accepts")
+    try:
+        while p.poll() is None:
+            taken = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+            low = min(set(range(len(taken) + 1)) - taken) + RND.randrange(4)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (low, was[1]))
+            time.sleep(RND.uniform(0, 0.0005))
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, was)
+            time.sleep(RND.uniform(0, 0.001))
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, was)
+        p.kill()
+    out = p.stdout.read().decode()
+    print(out, end="")
+    assert p.wait() == 0, out
+
+
+def waiting_accepts():
+    """In an app: an accept that fails leaves what it was woken for to the next that waits."""
+    ls = socket.create_server(("", 80))
+    again = threading.Condition()
+    failed, total, n, rounds = [], 0, 6, 0
+
+    def accepts():
+        while True:
+            try:
+                ls.accept()[0].close()
+            except OSError as e:
+                with again:
+                    failed.append(e.errno)
+                    again.wait()
+
+    for _ in range(n):
+        threading.Thread(target=accepts, daemon=True).start()
+    print("ready", flush=True)
+    end = time.monotonic() + 6
+    while time.monotonic() < end:
+        rounds += 1
+        with socket.socket() as c:
+            c.connect_ex(("10.9.11.1", 80))
+            since = time.monotonic()
+            while select.select([ls], [], [], 0)[0] and len(failed) < n:
+                assert time.monotonic() - since < 2, f"a connection waits beside {n - len(failed)} accepts"
+                time.sleep(0.001)
+        time.sleep(0.002)
+        with again:
+            total += len(failed)
+            failed.clear()
+            again.notify_all()
+    print(f"  {rounds} connects, {total} accepts failed", flush=True)
+
+
 def crowd(n):
     """Connections that ask once and stay; nobody reads the answers."""
     held = []

@@ -212,10 +212,22 @@ static int take_parked(struct switch_ctx *sw, struct listener *l)
 	return -1;
 }
 
+/* Under sw->lock: if something is in the queue, one that waits comes for it. */
+static void wake_for_queue(struct switch_ctx *sw, struct listener *l)
+{
+	struct pollfd p = { .fd = l->watch_fd, .events = POLLIN };
+	int slot;
+
+	if (l->accepts == NULL || poll(&p, 1, 0) <= 0)
+		return;
+	slot = take_parked(sw, l);
+	if (slot >= 0)
+		pool_resume_locked(sw, (uint32_t)slot);
+}
+
 /* Takes @listening (ours) if it becomes the one that those who wait hold. */
 static void park_accept(struct trap *t, struct listener *l, struct sock *listening)
 {
-	struct pollfd arrived = { .events = POLLIN };
 	struct parked *p = malloc(sizeof(*p));
 	struct parked **tail;
 	int r = 0;
@@ -263,13 +275,7 @@ static void park_accept(struct trap *t, struct listener *l, struct sock *listeni
 		r = group_watch_listener(l);
 	}
 	/* one that came after the look and before this: whoever connected saw nobody wait */
-	arrived.fd = l->watch_fd;
-	if (poll(&arrived, 1, 0) > 0) {
-		int slot = take_parked(t->sw, l);
-
-		if (slot >= 0)
-			pool_resume_locked(t->sw, (uint32_t)slot);
-	}
+	wake_for_queue(t->sw, l);
 	pthread_mutex_unlock(&t->sw->lock);
 	if (r < 0)
 		log_error_limited("app %u: its accept() would not notice a shutdown(): %s",
@@ -372,7 +378,8 @@ void accept_listener_gone(struct switch_ctx *sw, struct listener *l)
 
 /* ---- the call ---- */
 
-static void accept_from(struct trap *t, struct listener *l, struct sock *listening)
+/* False: it failed, and whatever is in the queue is still there. */
+static bool accept_from(struct trap *t, struct listener *l, struct sock *listening)
 {
 	int flags = t->nr == SYS_accept4 ? trap_int(t, 3) & SOCK_NONBLOCK : 0;
 	struct as_endpoint client;
@@ -390,7 +397,7 @@ static void accept_from(struct trap *t, struct listener *l, struct sock *listeni
 				trap_reply_errno(t, EAGAIN);
 			else
 				park_accept(t, l, listening);
-			return;
+			return true;
 		}
 		if (r == -EMFILE || r == -ENFILE) {
 			log_error_limited(
@@ -401,13 +408,14 @@ static void accept_from(struct trap *t, struct listener *l, struct sock *listeni
 		}
 		if (r < 0) {
 			trap_reply_errno(t, -r);
-			return;
+			return false;
 		}
 	}
 	t->call->fd = fd;
 	t->call->cookie = l->anchor;
 	t->call->stage = ST_ACCEPTED;
 	tell_and_hand_over(t, l, listening->fd, at, &client);
+	return true;
 }
 
 /* The listener behind a copy of a stand-in listener, referenced; NULL if it is not this app's. */
@@ -467,7 +475,7 @@ static void accept_native(struct trap *t, struct sock *s, int fdno)
 		struct sock copy = { .fd = standin };
 
 		replace_fd(t, fdno, s->fd, standin);
-		accept_from(t, l, &copy);
+		(void)accept_from(t, l, &copy);
 		standin = copy.fd;
 	}
 	cleanup_close(&standin);
@@ -478,8 +486,22 @@ static void accept_native(struct trap *t, struct sock *s, int fdno)
 	}
 }
 
+/* One that waited was called for a connection and did not take it: it is the next one's. */
+static void pass_on(struct switch_ctx *sw, uint64_t anchor)
+{
+	struct listener *l;
+
+	pthread_mutex_lock(&sw->lock);
+	l = listener_find(sw, anchor);
+	if (l != NULL)
+		wake_for_queue(sw, l);
+	pthread_mutex_unlock(&sw->lock);
+}
+
 void handle_accept(struct trap *t)
 {
+	bool called = t->call->stage == ST_READY, served = false;
+	uint64_t waited_on = t->call->cookie;
 	int fdno = trap_int(t, 0), r;
 	struct listener *l = NULL;
 	struct sock s;
@@ -494,20 +516,16 @@ void handle_accept(struct trap *t)
 		t->copy = t->call->fd;
 		t->call->fd = -1;
 		t->call->stage = ST_RECEIVED;
-	} else {
-		r = sock_get(t, fdno, &s);
-		if (r == -ENOENT) {
+	} else if ((r = sock_get(t, fdno, &s)) < 0) {
+		if (r == -ENOENT)
 			trap_drop(t);
-			return;
-		}
-		if (r == -EMFILE) {
+		else if (r == -EMFILE)
 			trap_reply_errno(t, ENFILE);
-			return;
-		}
-		if (r < 0) {
+		else
 			trap_reply_continue(t);
-			return;
-		}
+		if (called)
+			pass_on(t->sw, waited_on);
+		return;
 	}
 	if (t->nr == SYS_accept4 && (trap_int(t, 3) & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != 0) {
 		trap_reply_errno(t, EINVAL);
@@ -520,8 +538,10 @@ void handle_accept(struct trap *t)
 		if (l == NULL)
 			trap_reply_errno(t, EINVAL);
 		else
-			accept_from(t, l, &s);
+			served = accept_from(t, l, &s);
 	}
+	if (called && !served)
+		pass_on(t->sw, waited_on);
 	if (l != NULL) {
 		pthread_mutex_lock(&t->sw->lock);
 		listener_unref(t->sw, l);
