@@ -184,5 +184,61 @@ assert_between 0 5000 $(($(now_ms) - t0)) "ms for it"
 kill -9 "${PID[close1]}" "${PID[close2]}"
 wait_for "the apps to be gone" gone
 assert_contains "$(run -- "$TCP" ask 10.0.0.5 80)" web
+
+check "beyond 64 apps: one that stalls, of those that share a reader, does not hold up the others"
+cat >"$T/client.py" <<'EOF'
+import socket, sys, time
+print("ready", flush=True)
+open(sys.argv[1]).readline()
+time.sleep(0.03)
+# both are to be resumed while the reader is held up by the other call
+a = socket.create_connection(("10.0.0.6", 81))
+slowest = 0
+for _ in range(50):
+    t0 = time.monotonic()
+    with socket.create_connection(("10.0.0.5", 80), timeout=10) as c:
+        assert c.recv(100).startswith(b"web")
+    slowest = max(slowest, time.monotonic() - t0)
+print(f"slowest {slowest * 1000:.0f} ms", flush=True)
+assert slowest < 2
+print("well", flush=True)
+time.sleep(60)
+EOF
+cat >"$T/share.py" <<'EOF'
+import ctypes, fcntl, os, socket, struct, sys, threading, time
+libc = ctypes.CDLL(None, use_errno=True)
+uffd = libc.syscall(323, os.O_CLOEXEC)
+fcntl.ioctl(uffd, 0xc018aa3f, struct.pack("QQQ", 0xaa, 0, 0))
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int,
+                      ctypes.c_long]
+mem = libc.mmap(None, 4096 * 3, 3, 0x22, -1, 0)
+fcntl.ioctl(uffd, 0xc020aa00, bytearray(struct.pack("QQQQ", mem, 4096 * 3, 1, 0)))
+ls = socket.create_server(("", 81))
+addr = ctypes.c_void_p(mem), ctypes.c_void_p(mem + 4096)
+threading.Thread(target=lambda: libc.accept(ls.fileno(), *addr), daemon=True).start()
+time.sleep(0.3)
+s = socket.socket()
+with open(sys.argv[1], "w") as go:
+    go.write("\n")
+libc.setsockopt(s.fileno(), 6, 4, ctypes.c_void_p(mem + 8192), 4)
+EOF
+mkfifo "$T/go"
+app client --ip 10.0.0.7 -- /usr/bin/python3 "$T/client.py" "$T/go"
+wait_line client.log '^ready'
+for i in $(seq 62); do
+	app fill$i -- sleep 60
+done
+full() { [ "$(get apps | jq length)" = 64 ]; }
+wait_for "64 apps" full
+app share --ip 10.0.0.6 -- /usr/bin/python3 "$T/share.py" "$T/go" # its reader is web's
+wait_line client.log '^well'
+say "$(grep slowest "$T/client.log")"
+for i in $(seq 62); do
+	stop fill$i KILL
+done 2>/dev/null
+stop share KILL
+stop client KILL
+wait_for "the apps to be gone" gone
 stop web
 stop_daemon

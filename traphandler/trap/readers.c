@@ -141,8 +141,12 @@ static void hand_on(struct worker *w)
 {
 	struct group *g = atomic_exchange(&w->group, NULL);
 
-	if (g != NULL)
-		find_reader(w->sw, g);
+	if (g == NULL)
+		return;
+	/* of what there is to resume it was told, and may never come to the rest */
+	if (g->resume.first != 0)
+		group_wake(g);
+	find_reader(w->sw, g);
 }
 
 void reader_hand_on_if_more(struct worker *w)
@@ -186,6 +190,12 @@ static int open_group(struct readers *rd, struct group *g)
 	return 0;
 }
 
+/* One whose set may be locked for long (group_begin_install()) comes after all others. */
+static unsigned crowd(const struct group *g)
+{
+	return g->n_apps > 0 && g->n_installing > 0 ? g->n_apps + ST_APPS : g->n_apps;
+}
+
 int group_join(struct switch_ctx *sw, struct app *app)
 {
 	struct readers *rd = sw->readers;
@@ -194,7 +204,7 @@ int group_join(struct switch_ctx *sw, struct app *app)
 	if (app->group != NULL)
 		return 0;
 	for (unsigned i = 1; i < MAX_GROUPS && g->n_apps > 0; i++) {
-		if (rd->groups[i].n_apps < g->n_apps)
+		if (crowd(&rd->groups[i]) < crowd(g))
 			g = &rd->groups[i];
 	}
 	if (g->epfd < 0) {
@@ -216,6 +226,23 @@ int group_watch(struct app *app)
 
 	return epoll_ctl(app->group->epfd, EPOLL_CTL_ADD, app->listener_fd, &ev) < 0 ? -errno
 										     : 0;
+}
+
+void group_begin_install(struct app *app)
+{
+	app->group->n_installing++;
+	app->installing++;
+	if (app->group->n_apps < 2 || app->unwatched || app->ended)
+		return;
+	group_unwatch(app);
+	app->unwatched = true;
+}
+
+void group_end_install(struct app *app)
+{
+	app->group->n_installing--;
+	app->installing--;
+	group_rewatch(app);
 }
 
 void group_rewatch(struct app *app)
@@ -281,13 +308,13 @@ void group_wake(struct group *g)
 /* The app holds up the call, with its memory or an epoll set. */
 static void give_up(struct worker *w)
 {
-	w->stuck = true;
-	if (w->app->stalled++ == 0) {
+	if (!w->stuck && w->app->stalled++ == 0) {
 		log_warn_limited("app %u: it holds up its own call; its traps wait",
 				 w->app->id);
 	}
-	/* a reader may wait for the listener's lock, with that of the set: whoever reads goes on alone */
-	if (w->app->installing > 0)
+	w->stuck = true;
+	/* a reader may wait for the listener's lock, with that of the set: another time */
+	if (w->app->installing > 0 && !w->app->unwatched)
 		return;
 	if (!w->app->unwatched)
 		group_unwatch(w->app);
@@ -318,7 +345,7 @@ void readers_watchdog(struct switch_ctx *sw)
 		struct worker *w = &rd->workers[i];
 		uint64_t addfd = w->addfd_since_ms, call = w->call_since_ms;
 
-		if (!w->used || w->stuck)
+		if (!w->used || (w->stuck && w->group == NULL))
 			continue;
 		/* it may have begun after we looked at the clock */
 		if (addfd != 0 && now > addfd + POOL_READ_MAX_MS)

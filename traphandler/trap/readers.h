@@ -29,7 +29,8 @@
 struct group {
 	int epfd, wakefd;
 	unsigned n_apps;
-	bool read; /* some worker reads it, or is about to */
+	unsigned n_installing; /* workers in an ADDFD for one of them */
+	bool read;	       /* some worker reads it, or is about to */
 	struct slot_list resume;
 };
 
@@ -64,6 +65,10 @@ int group_watch(struct app *app);
 void group_unwatch(struct app *app);
 /* Again, if nothing is against it any more. */
 void group_rewatch(struct app *app);
+/* Around an ADDFD. The target does it with the lock of its listener taken, for as long as a file that
+ * it closes stalls (FUSE), and who looks at the listener waits: that be nobody who reads others' traps. */
+void group_begin_install(struct app *app);
+void group_end_install(struct app *app);
 /* l->watch_fd is looked at by readers_shut_downs(). */
 int group_watch_listener(const struct listener *l);
 void group_unwatch_listener(const struct listener *l);

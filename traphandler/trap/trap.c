@@ -115,15 +115,14 @@ bool call_over(const struct app *app, const struct st_call *call)
 static void begin_install(struct trap *t)
 {
 	pthread_mutex_lock(&t->sw->lock);
-	t->app->installing++;
+	group_begin_install(t->app);
 	pthread_mutex_unlock(&t->sw->lock);
 }
 
 static void end_install(struct trap *t)
 {
 	pthread_mutex_lock(&t->sw->lock);
-	t->app->installing--;
-	group_rewatch(t->app);
+	group_end_install(t->app);
 	pthread_mutex_unlock(&t->sw->lock);
 }
 
