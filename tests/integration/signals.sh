@@ -13,5 +13,8 @@ run --ip 10.9.2.1 -- /usr/bin/python3 "$LIB/robust.py" signals 1
 check "without: EINTR, then poll and SO_ERROR"
 run --ip 10.9.2.1 -- /usr/bin/python3 "$LIB/robust.py" signals 0
 
+check "an interrupted connect() that one thread asks about and another repeats: one connection"
+run --ip 10.9.2.1 -- /usr/bin/python3 "$LIB/robust.py" twice
+
 check "a handler that closes the listener: a client that was being accepted sees the end"
 run --ip 10.9.2.1 -- /usr/bin/python3 "$LIB/robust.py" closing

@@ -479,6 +479,64 @@ def signals(restart):
     print(f"  {n} connections, {hits[0]} signals handled by the server")
 
 
+def twice():
+    """connect() is interrupted; one thread asks SO_ERROR what became of it, another connects again:
+    one connection."""
+    import ctypes
+    libc = ctypes.CDLL(None, use_errno=True)
+    addr = struct.pack("=HH4s8x", socket.AF_INET, socket.htons(80), socket.inet_aton("10.9.2.1"))
+    signal.signal(signal.SIGUSR1, lambda s, f: None)
+    signal.siginterrupt(signal.SIGUSR1, True)
+    ls = socket.create_server(("", 80), backlog=200)
+    seen, rounds, interrupted = [], 0, 0
+
+    def serve():
+        while True:
+            c = ls.accept()[0]
+            seen.append(c.recv(100))
+            c.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    end = time.monotonic() + 6
+    while time.monotonic() < end:
+        rounds += 1
+        first, begun = [], threading.Event()
+        both = threading.Barrier(2)
+        value, length = ctypes.byref(ctypes.c_int()), ctypes.byref(ctypes.c_int(4))
+        with socket.socket() as s:
+            def again():
+                both.wait()
+                return libc.connect(s.fileno(), addr, 16)
+
+            def one():
+                begun.set()
+                r = libc.connect(s.fileno(), addr, 16)
+                first.append(ctypes.get_errno() if r < 0 else 0)
+                both.wait()
+                if first[0] == errno.EINTR:
+                    # Python's own getsockopt() would let no other thread run.
+                    libc.getsockopt(s.fileno(), socket.SOL_SOCKET, socket.SO_ERROR, value, length)
+
+            a, b = threading.Thread(target=one), threading.Thread(target=again)
+            a.start()
+            b.start()
+            begun.wait()
+            pause = time.monotonic() + RND.uniform(0, 0.0002)
+            while time.monotonic() < pause:
+                pass
+            signal.pthread_kill(a.ident, signal.SIGUSR1)
+            a.join()
+            b.join()
+            interrupted += first[0] == errno.EINTR
+            n = len(seen)
+            s.sendall(b"%d" % rounds)
+            while len(seen) == n:
+                time.sleep(0.0001)
+            assert seen == [b"%d" % rounds], f"round {rounds}: the server saw {seen}"
+            seen.clear()
+    print(f"  {rounds} rounds, {interrupted} interrupted", flush=True)
+
+
 def closing():
     """A handler closes the listener in the middle of accept(): nobody waits for ever."""
 

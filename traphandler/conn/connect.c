@@ -551,21 +551,27 @@ out:
 
 bool connect_complete_kept(struct trap *t, struct sock *s)
 {
-	int fd = kept_take(t->sw, s->fd, NULL), r;
 	struct sock mine;
+	int fd, r;
 
-	if (fd < 0)
+	if (!kept_has(t->sw, s->fd))
+		return true;
+	/* another thread may connect it again meanwhile */
+	if (!pool_claim(t, sock_cookie(s->fd)))
 		return false;
+	fd = kept_take(t->sw, s->fd, NULL);
+	if (fd < 0)
+		return true;
 	r = replace_fd(t, trap_int(t, 0), s->fd, fd);
 	if (r == -EAGAIN || r == -ENOENT) {
 		sock_classify(NULL, t->sw, fd, &mine);
 		kept_put(t, sock_cookie(s->fd), &mine.own.server, fd);
-		return false;
+		return true;
 	}
 	if (r == 0)
 		standin_change_mark(fd, STANDIN_PENDING, 0);
 	close(fd);
-	return r == 0;
+	return true;
 }
 
 static void connect_standin(struct trap *t, struct sock *s)

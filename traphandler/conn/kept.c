@@ -74,6 +74,21 @@ void kept_adopt(struct switch_ctx *sw, struct app *app, uint64_t native, int fd)
 	put(sw, app, native, &s.own.server, fd);
 }
 
+bool kept_has(struct switch_ctx *sw, int old)
+{
+	uint64_t native;
+	bool has = false;
+
+	if (kept_n == 0)
+		return false;
+	native = sock_cookie(old);
+	pthread_mutex_lock(&sw->lock);
+	for (const struct kept *k = kept_list; k != NULL && !has; k = k->next)
+		has = k->native == native;
+	pthread_mutex_unlock(&sw->lock);
+	return has;
+}
+
 /* The stand-in of an interrupted connect() of the same socket to the same place (or wherever, if
  * @dest is NULL), or -1. */
 int kept_take(struct switch_ctx *sw, int old, const struct as_endpoint *dest)

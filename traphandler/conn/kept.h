@@ -17,6 +17,8 @@
 void kept_put(struct trap *t, uint64_t native, const struct as_endpoint *dest, int fd);
 /* The same for one that an earlier daemon made and that was interrupted since. Under sw->lock. */
 void kept_adopt(struct switch_ctx *sw, struct app *app, uint64_t native, int fd);
+/* Is there one for the socket @old? */
+bool kept_has(struct switch_ctx *sw, int old);
 /* The stand-in of an interrupted connect() of the socket @old to the same place (or wherever, if @dest
  * is NULL), or -1. */
 int kept_take(struct switch_ctx *sw, int old, const struct as_endpoint *dest);

@@ -293,9 +293,8 @@ void handle_getsockopt(struct trap *t)
 		return;
 	if (level == SOL_SOCKET && name == SO_ERROR) {
 		/* what poll() and this make of an interrupted connect(): it went on meanwhile */
-		if (s.kind == SOCK_NATIVE)
-			(void)connect_complete_kept(t, &s);
-		trap_reply_continue(t);
+		if (s.kind != SOCK_NATIVE || connect_complete_kept(t, &s))
+			trap_reply_continue(t);
 		sock_done(&s);
 		return;
 	}

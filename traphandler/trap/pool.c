@@ -141,6 +141,11 @@ bool pool_claim(struct trap *t, uint64_t cookie)
 	bool mine;
 
 	pthread_mutex_lock(&t->sw->lock);
+	if (t->w->tid == 0) {
+		/* a call that rarely waits (SO_ERROR): from here on it is one that does */
+		t->app->busy++;
+		t->w->tid = t->tid;
+	}
 	/* what was looked at may have been replaced since */
 	mine = t->app->replaced == t->replaced &&
 	       (t->app->busy <= 1 || !readers_service(t->sw, t->w, -1, cookie));
