@@ -552,6 +552,7 @@ out:
 bool connect_complete_kept(struct trap *t, struct sock *s)
 {
 	struct sock mine;
+	uint32_t slot;
 	int fd, r;
 
 	if (!kept_has(t->sw, s->fd))
@@ -566,7 +567,13 @@ bool connect_complete_kept(struct trap *t, struct sock *s)
 	if (r == -EAGAIN || r == -ENOENT) {
 		sock_classify(NULL, t->sw, fd, &mine);
 		kept_put(t, sock_cookie(s->fd), &mine.own.server, fd);
-		return true;
+		if (r == -ENOENT || !trap_valid(t))
+			return true;
+		/* the target gets no CPU: another round later */
+		slot = (uint32_t)(t->call - t->sw->st.calls);
+		trap_park(t);
+		pool_resume_later(t->sw, slot);
+		return false;
 	}
 	if (r == 0)
 		standin_change_mark(fd, STANDIN_PENDING, 0);
