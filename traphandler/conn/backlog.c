@@ -6,14 +6,23 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define LOOK_NS (1000u * 1000000u) /* between two looks for calls that were interrupted */
+#define LOOK_NS	   (1000u * 1000000u) /* between two looks for calls that were interrupted */
+#define GAVE_UP_NS (5ull * 1000000000u)
+#define GAVE_UP	   256u
 
 struct parked {
 	struct parked *next;
 	uint32_t slot;
+	uint64_t native; /* cookie of the app's socket */
 };
 
-static unsigned n_waiting; /* of all listeners; under sw->lock */
+/* all under sw->lock */
+static unsigned n_waiting; /* of all listeners */
+static struct {
+	uint64_t native, until_ns;
+} gave_up[GAVE_UP]; /* of calls that were interrupted; a ring */
+static unsigned gave_up_next;
+static uint64_t gave_up_until; /* the last one's end */
 
 static void park(struct trap *t, struct listener *l, bool in_front)
 {
@@ -23,6 +32,7 @@ static void park(struct trap *t, struct listener *l, bool in_front)
 		trap_reply_errno(t, ENOBUFS);
 		return;
 	}
+	p->native = t->call->cookie;
 	t->call->cookie = l->anchor;
 	p->slot = (uint32_t)(t->call - t->sw->st.calls);
 	trap_park(t);
@@ -62,10 +72,14 @@ static bool retry(struct switch_ctx *sw, struct parked **p)
 	struct parked *gone = *p;
 	bool waits = !was_interrupted(sw, gone);
 
-	if (waits)
+	if (waits) {
 		pool_resume_locked(sw, gone->slot);
-	else
+	} else {
+		gave_up[gave_up_next].native = gone->native;
+		gave_up[gave_up_next].until_ns = gave_up_until = now_ns() + GAVE_UP_NS;
+		gave_up_next = (gave_up_next + 1) % GAVE_UP;
 		pool_free_slot(sw, gone->slot);
+	}
 	*p = gone->next;
 	n_waiting--;
 	free(gone);
@@ -94,6 +108,36 @@ void backlog_pass_on(struct trap *t, uint64_t anchor)
 	if (l != NULL)
 		backlog_retry_next(t->sw, l);
 	pthread_mutex_unlock(&t->sw->lock);
+}
+
+bool backlog_gave_up(struct switch_ctx *sw, uint64_t native)
+{
+	bool found = false, waits = false;
+
+	if (n_waiting == 0 && now_ns() >= gave_up_until)
+		return false;
+	pthread_mutex_lock(&sw->lock);
+	for (unsigned i = 0; n_waiting > 0 && i < ST_LISTENERS; i++) {
+		struct listener *l = sw->listeners[i];
+		struct parked **p = l != NULL ? &l->full : NULL;
+
+		while (p != NULL && *p != NULL) {
+			if ((*p)->native == native && was_interrupted(sw, *p)) {
+				(void)retry(sw, p);
+			} else {
+				waits |= (*p)->native == native;
+				p = &(*p)->next;
+			}
+		}
+	}
+	for (unsigned i = 0; i < GAVE_UP; i++) {
+		if (gave_up[i].native != native)
+			continue;
+		gave_up[i].native = 0;
+		found |= now_ns() < gave_up[i].until_ns;
+	}
+	pthread_mutex_unlock(&sw->lock);
+	return found && !waits;
 }
 
 void backlog_tick(struct switch_ctx *sw, uint64_t now)

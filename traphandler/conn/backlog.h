@@ -7,12 +7,16 @@
 
 #include "traphandler/trap/trap.h"
 
-/* Parks @t behind the others; it tries again at @deadline_ns at the latest. */
+/* Parks @t, with the cookie of its socket in t->call->cookie, behind the others; it tries again at @deadline_ns at the latest. */
 void backlog_park(struct trap *t, struct listener *l, uint64_t deadline_ns);
 /* It tried in vain: parks it in front of the others. */
 void backlog_park_again(struct trap *t, struct listener *l);
 /* @t, which waited for the listener with that anchor (t->call->cookie when it was resumed), got through. */
 void backlog_pass_on(struct trap *t, uint64_t anchor);
+
+/* Was the last connect() of the socket with that cookie interrupted here within 5 s, and is not made
+ * again? True once. */
+bool backlog_gave_up(struct switch_ctx *sw, uint64_t native);
 
 /* Under sw->lock: one tries again; all do, since @l is gone. */
 void backlog_retry_next(struct switch_ctx *sw, struct listener *l);

@@ -549,36 +549,37 @@ out:
 	}
 }
 
-bool connect_complete_kept(struct trap *t, struct sock *s)
+int connect_outcome(struct trap *t, struct sock *s)
 {
+	bool gave_up = backlog_gave_up(t->sw, sock_cookie(s->fd));
 	struct sock mine;
 	uint32_t slot;
 	int fd, r;
 
 	if (!kept_has(t->sw, s->fd))
-		return true;
+		return gave_up ? ECONNREFUSED : 0;
 	/* another thread may connect it again meanwhile */
 	if (!pool_claim(t, sock_cookie(s->fd)))
-		return false;
+		return -EINPROGRESS;
 	fd = kept_take(t->sw, s->fd, NULL);
 	if (fd < 0)
-		return true;
+		return 0;
 	r = replace_fd(t, trap_int(t, 0), s->fd, fd);
 	if (r == -EAGAIN || r == -ENOENT) {
 		sock_classify(NULL, t->sw, fd, &mine);
 		kept_put(t, sock_cookie(s->fd), &mine.own.server, fd);
 		if (r == -ENOENT || !trap_valid(t))
-			return true;
+			return 0;
 		/* the target gets no CPU: another round later */
 		slot = (uint32_t)(t->call - t->sw->st.calls);
 		trap_park(t);
 		pool_resume_later(t->sw, slot);
-		return false;
+		return -EINPROGRESS;
 	}
 	if (r == 0)
 		standin_change_mark(fd, STANDIN_PENDING, 0);
 	close(fd);
-	return true;
+	return 0;
 }
 
 static void connect_standin(struct trap *t, struct sock *s)

@@ -7,10 +7,11 @@
 
 void handle_connect(struct trap *t);
 
-/* If an interrupted connect() of this socket made a connection that is not in place yet, puts it
- * there now. False: not yet (another worker is about to replace the socket, or the app gets no CPU); the call
- * is put off, and @t is over. */
-bool connect_complete_kept(struct trap *t, struct sock *s);
+/* For SO_ERROR: what became of an interrupted connect() of this socket. A connection that was made is put
+ * in place: 0, and the kernel answers. One that waited for room in a backlog is refused, as that of a
+ * non-blocking socket is: ECONNREFUSED. -EINPROGRESS: another worker is about to replace the socket, or the
+ * app gets no CPU; the call is put off, and @t is over. */
+int connect_outcome(struct trap *t, struct sock *s);
 
 /* Housekeeping: deadlines, and stand-ins whose connect() was interrupted and never repeated. */
 void connect_tick(struct switch_ctx *sw);

@@ -240,6 +240,14 @@ static int get_connected(struct trap *t, const struct sock *s, int level, int na
 	return 0;
 }
 
+/* The value of an option to the app. */
+static int give(struct trap *t, const void *value, int len)
+{
+	int r = len > 0 ? trap_write(t, t->args[3], value, (size_t)len) : 0;
+
+	return r < 0 ? r : trap_write(t, t->args[4], &len, sizeof(len));
+}
+
 static int get(struct trap *t, const struct sock *s, int level, int name)
 {
 	char buf[OPT_MAX];
@@ -264,13 +272,18 @@ static int get(struct trap *t, const struct sock *s, int level, int name)
 	}
 	if (r < 0)
 		return r;
-	user_len = (int)len;
-	if (len > 0) {
-		r = trap_write(t, t->args[3], buf, len);
-		if (r < 0)
-			return r;
-	}
-	return trap_write(t, t->args[4], &user_len, sizeof(user_len));
+	return give(t, buf, (int)len);
+}
+
+static int give_error(struct trap *t, int err)
+{
+	int len, r = trap_read(t, t->args[4], &len, sizeof(len));
+
+	if (r < 0)
+		return r;
+	if (len < 0)
+		return -EINVAL;
+	return give(t, &err, len < (int)sizeof(err) ? len : (int)sizeof(err));
 }
 
 static bool to_kernel(struct trap *t, struct sock *s)
@@ -293,7 +306,11 @@ void handle_getsockopt(struct trap *t)
 		return;
 	if (level == SOL_SOCKET && name == SO_ERROR) {
 		/* what poll() and this make of an interrupted connect(): it went on meanwhile */
-		if (s.kind != SOCK_NATIVE || connect_complete_kept(t, &s))
+		int err = s.kind == SOCK_NATIVE ? connect_outcome(t, &s) : 0;
+
+		if (err > 0)
+			end(t, give_error(t, err));
+		else if (err == 0)
 			trap_reply_continue(t);
 		sock_done(&s);
 		return;

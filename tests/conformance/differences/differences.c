@@ -291,6 +291,30 @@ static void backlog(void)
 	conf_say("then", "%s", n < 64 ? conf_errno(errno) : "-");
 }
 
+/* A connect() that waits for room and is interrupted: natively it goes on in the background. */
+static void backlog_interrupted(void)
+{
+	union conf_addr a;
+	int l = conf_bound(CONF_VIP, &a), n = 0, c;
+	struct timeval tv = { .tv_usec = 100000 };
+
+	CONF_NEED(listen(l, 3) == 0);
+	for (bool full = false; !full; n++) {
+		CONF_NEED(n < 70000);
+		c = conf_tcp(0);
+		CONF_NEED(setsockopt(c, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)) == 0);
+		full = connect(c, &a.sa, conf_addrlen()) < 0;
+		close(c); /* its place in the queue stays taken */
+	}
+	c = conf_tcp(0);
+	conf_alarm_handler(false);
+	conf_alarm_in(200);
+	CONF_RES("connect", connect(c, &a.sa, conf_addrlen()));
+	conf_say("poll", "%s", conf_poll_now(c));
+	conf_say_so_error("so-error", c);
+	conf_say_so_error("so-error-2", c);
+}
+
 static void to_self(void)
 {
 	union conf_addr me;
@@ -397,6 +421,7 @@ int main(int argc, char **argv)
 		{ "reset-with-data-both-ways", reset_with_data_both_ways },
 		{ "poll-wrband", poll_wrband },
 		{ "backlog", backlog },
+		{ "backlog-interrupted", backlog_interrupted },
 		{ "to-self", to_self },
 		{ "nonblock-connect", nonblock },
 		{ "listener-gone-pending", listener_gone_pending },
