@@ -737,6 +737,9 @@ def manyaccepts(n):
         except RuntimeError:
             print(f"skip: only {i} threads, {resource.getrlimit(resource.RLIMIT_NPROC)}", flush=True)
             break
+    end = time.monotonic() + 10
+    while not refused and time.monotonic() < end:
+        time.sleep(0.05)
     time.sleep(0.5)
     names = {errno.errorcode[e] for e in refused}
     print(f"parked {int(n) - len(refused)}, refused {len(refused)} {names or ''}", flush=True)
