@@ -291,7 +291,7 @@ TCP=$LIB/tcp.py
 
 on_exit()
 {
-	local rc=$? name i
+	local rc=$? name i tries
 	trap - EXIT ERR
 	set +e
 	if [ "$rc" != 0 ] && [ "$rc" != 77 ]; then
@@ -306,6 +306,11 @@ on_exit()
 		[ -n "${PID[$name]:-}" ] || continue
 		if [ "$name" = daemon ]; then
 			if [ "$rc" = 0 ]; then
+				# what an app does at its end may trap: without a daemon it would wait
+				for ((tries = 0; tries < 250; tries++)); do
+					[ "$(get apps 2>/dev/null | jq length 2>/dev/null)" != 0 ] || break
+					sleep 0.02
+				done
 				stop_daemon || rc=1
 			else
 				kill -TERM "${PID[daemon]}" 2>/dev/null
