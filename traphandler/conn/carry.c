@@ -2,6 +2,7 @@
 
 #include "traphandler/conn/accept.h"
 #include "traphandler/conn/appns.h"
+#include "traphandler/conn/closer.h"
 #include "traphandler/conn/deliver.h"
 #include "traphandler/conn/replace.h"
 #include "traphandler/service/quota.h"
@@ -120,7 +121,8 @@ void carry_listener_gone(struct switch_ctx *sw, struct listener *l)
 	while (l->carried != NULL) {
 		int fd = delist(sw, &l->carried);
 
-		cleanup_close(&fd);
+		if (fd >= 0)
+			closer_put(sw, l->app, fd);
 	}
 }
 

@@ -18,11 +18,10 @@
 #include "traphandler/conn/appns.h"
 #include "traphandler/conn/backlog.h"
 #include "traphandler/conn/carry.h"
-#include "traphandler/conn/closer.h"
+#include "traphandler/conn/inside.h"
 #include "traphandler/conn/kept.h"
 #include "traphandler/conn/replace.h"
 #include "traphandler/conn/standin.h"
-#include "traphandler/service/quota.h"
 #include "traphandler/service/registry.h"
 #include "traphandler/service/sockrec.h"
 #include "traphandler/trap/pool.h"
@@ -38,7 +37,6 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-#define MAX_INSTANCES	   64
 #define PORT_TRIES	   64
 #define PORT_FIRST	   32768u /* net.ipv4.ip_local_port_range's default */
 #define PORT_COUNT	   28232u
@@ -191,21 +189,6 @@ static int connect_service(struct trap *t, const struct sock *s, const struct as
 	return r;
 }
 
-/* The app's own socket meets a closed port, so that the refusal is the kernel's. */
-static void refuse_non_blocking(struct trap *t, const struct sock *s,
-				const struct as_endpoint *dest)
-{
-	struct as_endpoint closed = { .addr = as_addr_loopback(as_addr_family(&dest->addr)) };
-	int r = appns_connect(t, s, &closed);
-
-	if (r == EINPROGRESS || r == EINTR) {
-		sockrec_mark_refused(t->sw->socks, t->app->id, sock_cookie(s->fd));
-		trap_reply_errno(t, EINPROGRESS);
-	} else {
-		trap_reply_errno(t, ECONNREFUSED);
-	}
-}
-
 /* connect() that runs into SO_SNDTIMEO says EINPROGRESS (socket(7)). */
 static bool has_sndtimeo(int fd)
 {
@@ -352,73 +335,6 @@ static void resume(struct trap *t, struct sock *s)
 	close(fd);
 }
 
-static bool is_own(const struct app *app, const struct as_addr *a)
-{
-	return as_addr_is_loopback(a) || as_addr_eq(a, &app->ip4) || as_addr_eq(a, &app->ip6);
-}
-
-/* What appns_connect() said goes to the app. */
-static void answer_inside(struct trap *t, int r)
-{
-	if (r == EINTR)
-		trap_reply_continue(t); /* it is under way, and the app waits for it itself */
-	else if (r != 0)
-		trap_reply_errno(t, r);
-	else
-		trap_reply_value(t, 0);
-}
-
-/* What the app itself has bound to its loopback comes before what others serve there. False: it has
- * nothing there, or an anchor. Ends @t otherwise. */
-static bool connect_private(struct trap *t, const struct sock *s,
-			    const struct as_endpoint *dest)
-{
-	uint64_t cookie;
-	bool found;
-	int r = 0;
-
-	if (!t->app->has_private || !as_addr_is_loopback(&dest->addr))
-		return false;
-	pthread_mutex_lock(&t->app->listen_lock);
-	cookie = appns_listener(t, dest);
-	pthread_mutex_lock(&t->sw->lock);
-	found = cookie != 0 && listener_find(t->sw, cookie) == NULL;
-	pthread_mutex_unlock(&t->sw->lock);
-	if (found)
-		r = appns_connect(t, s, dest);
-	pthread_mutex_unlock(&t->app->listen_lock);
-	if (found)
-		answer_inside(t, r);
-	return found;
-}
-
-/* No service is there: what listens natively in the app's namespace, or nobody. False: there is a
- * service now. Ends @t otherwise. */
-static bool connect_own(struct trap *t, struct sock *s, const struct as_endpoint *dest)
-{
-	struct listener *ls[MAX_INSTANCES];
-	struct as_addr vip;
-	int n, r = 0;
-
-	/* what was closed must be so: the anchor of a listener that has ended refuses */
-	(void)closer_wait(t->sw, t->app);
-	/* and between the look and the connect() no anchor may begin to listen: it hears nothing,
-	 * so we would wait for it for ever */
-	pthread_mutex_lock(&t->app->listen_lock);
-	pthread_mutex_lock(&t->sw->lock);
-	n = service_lookup(t->sw, t->app, dest, ls, MAX_INSTANCES, &vip);
-	for (int i = 0; i < n; i++)
-		listener_unref(t->sw, ls[i]);
-	pthread_mutex_unlock(&t->sw->lock);
-	if (n <= 0)
-		r = appns_connect(t, s, dest);
-	pthread_mutex_unlock(&t->app->listen_lock);
-	if (n > 0)
-		return false;
-	answer_inside(t, r);
-	return true;
-}
-
 /* The app's own socket is connected, or the stand-in in its place is. */
 static void answer_connected(struct trap *t, const struct sock *s)
 {
@@ -481,7 +397,7 @@ static void connect_native(struct trap *t, struct sock *s)
 		trap_reply_errno(t, has_sndtimeo(s->fd) ? EINPROGRESS : ETIMEDOUT);
 		return;
 	}
-	if (connect_private(t, s, &dest))
+	if (inside_connect_private(t, s, &dest))
 		return;
 	fd = kept_take(t->sw, s->fd, &dest);
 	if (fd < 0) {
@@ -492,8 +408,8 @@ static void connect_native(struct trap *t, struct sock *s)
 		r = connect_service(t, s, &dest, &l, &carry);
 		if (r < 0)
 			t->call->stage = ST_RECEIVED;
-		if (r == -ECONNREFUSED && is_own(t->app, &dest.addr)) {
-			if (!connect_own(t, s, &dest))
+		if (r == -ECONNREFUSED && inside_is_own(t->app, &dest.addr)) {
+			if (!inside_connect_own(t, s, &dest))
 				connect_native(t, s);
 			goto out;
 		}
@@ -509,7 +425,7 @@ static void connect_native(struct trap *t, struct sock *s)
 		if (r == -EAGAIN)
 			r = -ECONNREFUSED;
 		if (r == -ECONNREFUSED && non_blocking(s->fd)) {
-			refuse_non_blocking(t, s, &dest);
+			inside_refuse(t, s, &dest);
 			goto out;
 		}
 		if (r < 0) {
