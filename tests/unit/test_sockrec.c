@@ -108,11 +108,13 @@ static void test_a_connection_is_found_by_its_cookie(void **state)
 	assert_in_range(c.since, before, sockrec_now());
 	assert_true(sockrec_get_conn(f->s, 1, &c));
 	assert_int_equal(c.app, 7);
-	assert_int_equal(c.conn.client, 0); /* of two stand-ins */
-	assert_int_equal(sockrec_add_carried(f->s, 2, 5, 6, 7, UINT64_MAX), 0);
+	assert_int_equal(sockrec_add_carried(f->s, 2, 5, 6, 7), 0);
+	assert_true(sockrec_get_conn(f->s, 2, &c));
+	assert_int_equal(c.conn.carried, 0);
+	sockrec_announced(f->s, 2);
 	assert_true(sockrec_get_conn(f->s, 2, &c));
 	assert_int_equal(c.conn.server_anchor, 7);
-	assert_true(c.conn.client == UINT64_MAX);
+	assert_int_equal(c.conn.carried, 1);
 }
 
 static void test_set_then_get_for_more_options_than_one_record_holds(void **state)

@@ -73,7 +73,9 @@ static struct as_endpoint client_of(const struct switch_ctx *sw, int fd)
 	return e;
 }
 
-/* The next client's connection from @listening. 0, -EAGAIN, -EINVAL (shut down), -EMFILE, … */
+#define RUNG 1 /* no connection came, but something that says: look at the deliveries */
+
+/* The next client's connection from @listening. 0, RUNG, -EAGAIN, -EINVAL (shut down), -EMFILE, … */
 static int take_connection(struct switch_ctx *sw, struct listener *l, int listening, int flags,
 			   int *ret_fd, struct as_endpoint *ret_client)
 {
@@ -109,7 +111,7 @@ static int take_connection(struct switch_ctx *sw, struct listener *l, int listen
 			return 0;
 		}
 		if (name.kind != NAME_CLIENT)
-			continue;
+			return RUNG; /* for what was delivered before that */
 		standin_tune(sw, fd, true);
 		*ret_client = name.client;
 		*ret_fd = fd_steal(&fd);
@@ -378,38 +380,51 @@ void accept_listener_gone(struct switch_ctx *sw, struct listener *l)
 
 /* ---- the call ---- */
 
+/* What was delivered, else what is in the queue. Once more after a bell: it rang for a delivery that
+ * was made after the first look. */
+static int take_next(struct trap *t, struct listener *l, int listening, int flags, int *ret_fd,
+		     int *ret_at, struct as_endpoint *ret_client)
+{
+	int r;
+
+	do {
+		if (deliver_take(t, l, ret_fd, ret_at)) {
+			*ret_client = client_of(t->sw, *ret_fd);
+			fcntl(*ret_fd, F_SETFL, flags & SOCK_NONBLOCK ? O_NONBLOCK : 0);
+			return 0;
+		}
+		*ret_at = -1;
+		r = take_connection(t->sw, l, listening, flags, ret_fd, ret_client);
+	} while (r == RUNG);
+	return r;
+}
+
 /* False: it failed, and whatever is in the queue is still there. */
 static bool accept_from(struct trap *t, struct listener *l, struct sock *listening)
 {
 	int flags = t->nr == SYS_accept4 ? trap_int(t, 3) & SOCK_NONBLOCK : 0;
 	struct as_endpoint client;
-	int fd, at = -1, r;
+	int fd, at = -1, r = take_next(t, l, listening->fd, flags, &fd, &at, &client);
 
-	if (deliver_take(t, l, &fd, &at)) {
-		client = client_of(t->sw, fd);
-		fcntl(fd, F_SETFL, flags & SOCK_NONBLOCK ? O_NONBLOCK : 0);
-	} else {
-		r = take_connection(t->sw, l, listening->fd, flags, &fd, &client);
-		if (r == -EAGAIN) {
-			int mode = fcntl(listening->fd, F_GETFL);
+	if (r == -EAGAIN) {
+		int mode = fcntl(listening->fd, F_GETFL);
 
-			if (mode >= 0 && (mode & O_NONBLOCK))
-				trap_reply_errno(t, EAGAIN);
-			else
-				park_accept(t, l, listening);
-			return true;
-		}
-		if (r == -EMFILE || r == -ENFILE) {
-			log_error_limited(
-				"app %u: no file descriptors left for a connection (raise the "
-				"daemon's RLIMIT_NOFILE)",
-				t->app->id);
-			r = -ENFILE;
-		}
-		if (r < 0) {
-			trap_reply_errno(t, -r);
-			return false;
-		}
+		if (mode >= 0 && (mode & O_NONBLOCK))
+			trap_reply_errno(t, EAGAIN);
+		else
+			park_accept(t, l, listening);
+		return true;
+	}
+	if (r == -EMFILE || r == -ENFILE) {
+		log_error_limited(
+			"app %u: no file descriptors left for a connection (raise the "
+			"daemon's RLIMIT_NOFILE)",
+			t->app->id);
+		r = -ENFILE;
+	}
+	if (r < 0) {
+		trap_reply_errno(t, -r);
+		return false;
 	}
 	t->call->fd = fd;
 	t->call->cookie = l->anchor;

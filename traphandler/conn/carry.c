@@ -22,14 +22,13 @@
 #define CARRIED_MAX 4096u
 #define JOIN_MS	    100
 
-/* A connection between announcement and accept(). */
+/* A server's end that waits for its accept(). */
 struct carried {
 	struct carried *next;
 	struct app *app; /* the client's, referenced */
 	uint64_t client; /* SO_COOKIE of its socket */
 	struct as_endpoint from;
-	int fd;	   /* the server's end, or -1: not yet */
-	bool came; /* the carrier came to an accept() before it */
+	int fd;
 };
 
 static unsigned n_carried; /* under sw->lock */
@@ -41,27 +40,43 @@ bool carry_wanted(struct trap *t, const struct sock *s, const struct as_endpoint
 	       !as_addr_eq(&dest->addr, &t->app->ip6) && standin_mark(s->fd) == 0;
 }
 
-static struct carried *enlist(struct trap *t, struct listener *l, uint64_t client)
+static bool has_room(struct trap *t)
 {
+	bool room;
+
+	pthread_mutex_lock(&t->sw->lock);
+	room = quota_allows(t->app->carrying, CARRIED_MAX - n_carried);
+	pthread_mutex_unlock(&t->sw->lock);
+	return room;
+}
+
+/* @fd is @l's from now on. False: it stays the caller's. */
+static bool enlist(struct trap *t, struct listener *l, uint64_t client, int fd)
+{
+	struct sockaddr_storage ss = { 0 };
+	socklen_t len = sizeof(ss);
 	struct carried *c = malloc(sizeof(*c)), **p = &l->carried;
+	bool gone;
 
 	if (c == NULL)
-		return NULL;
-	*c = (struct carried){ .app = t->app, .client = client, .fd = -1 };
+		return false;
+	*c = (struct carried){ .app = t->app, .client = client, .fd = fd };
+	if (getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
+		(void)as_endpoint_from_sockaddr(&ss, len, &c->from);
 	pthread_mutex_lock(&t->sw->lock);
-	if (l->gone || !quota_allows(t->app->carrying, CARRIED_MAX - n_carried)) {
-		pthread_mutex_unlock(&t->sw->lock);
-		free(c);
-		return NULL;
+	gone = l->gone;
+	if (!gone) {
+		app_ref(t->app);
+		t->app->carrying++;
+		n_carried++;
+		while (*p != NULL)
+			p = &(*p)->next;
+		*p = c;
 	}
-	app_ref(t->app);
-	t->app->carrying++;
-	n_carried++;
-	while (*p != NULL)
-		p = &(*p)->next;
-	*p = c;
 	pthread_mutex_unlock(&t->sw->lock);
-	return c;
+	if (gone)
+		free(c);
+	return !gone;
 }
 
 /* Under sw->lock: *@p goes; its descriptor is the caller's. */
@@ -87,17 +102,6 @@ static struct carried **find(struct listener *l, uint64_t client)
 	return *p != NULL ? p : NULL;
 }
 
-static void forget(struct trap *t, struct listener *l, uint64_t client)
-{
-	struct carried **p;
-
-	pthread_mutex_lock(&t->sw->lock);
-	p = find(l, client);
-	if (p != NULL)
-		(void)delist(t->sw, p);
-	pthread_mutex_unlock(&t->sw->lock);
-}
-
 bool carry_take(struct switch_ctx *sw, struct listener *l, uint64_t client, int *ret_fd,
 		struct as_endpoint *ret_client)
 {
@@ -106,11 +110,9 @@ bool carry_take(struct switch_ctx *sw, struct listener *l, uint64_t client, int 
 	*ret_fd = -1;
 	pthread_mutex_lock(&sw->lock);
 	p = find(l, client);
-	if (p != NULL && (*p)->fd >= 0) {
+	if (p != NULL) {
 		*ret_client = (*p)->from;
 		*ret_fd = delist(sw, p);
-	} else if (p != NULL) {
-		(*p)->came = true;
 	}
 	pthread_mutex_unlock(&sw->lock);
 	return *ret_fd >= 0;
@@ -124,34 +126,6 @@ void carry_listener_gone(struct switch_ctx *sw, struct listener *l)
 		if (fd >= 0)
 			closer_put(sw, l->app, fd);
 	}
-}
-
-/* The accepted end goes to whoever accepts: false if the listener is gone by now. */
-static bool publish(struct trap *t, struct listener *l, uint64_t client, int fd)
-{
-	struct sockaddr_storage ss = { 0 };
-	socklen_t len = sizeof(ss);
-	struct carried **p;
-	bool came = false;
-
-	pthread_mutex_lock(&t->sw->lock);
-	p = find(l, client);
-	if (p == NULL) {
-		pthread_mutex_unlock(&t->sw->lock);
-		close(fd);
-		return false;
-	}
-	if (getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
-		(void)as_endpoint_from_sockaddr(&ss, len, &(*p)->from);
-	came = (*p)->came;
-	if (came)
-		(void)delist(t->sw, p);
-	else
-		(*p)->fd = fd;
-	pthread_mutex_unlock(&t->sw->lock);
-	if (came)
-		deliver_requeue(t, l, fd);
-	return true;
 }
 
 /* Somebody who listens at @at in the namespace we are in; fd or -errno. */
@@ -250,42 +224,47 @@ static void inherit(struct trap *t, const struct listener *l, int fd)
 		inherit_protocol(anchor, fd);
 }
 
+/* Not announced after all. */
+static void take_back(struct trap *t, const struct sock *s, struct listener *l, uint64_t client)
+{
+	struct as_endpoint from;
+	int fd;
+
+	if (carry_take(t->sw, l, client, &fd, &from))
+		close(fd);
+	carry_undo(s->fd);
+}
+
 int carry_connect(struct trap *t, const struct sock *s, struct listener *l,
 		  const struct as_endpoint *dest)
 {
-	uint64_t client = sock_cookie(s->fd);
+	uint64_t client = sock_cookie(s->fd), server;
 	int fd, r;
 
-	if (enlist(t, l, client) == NULL)
+	if (!has_room(t))
 		return -EOPNOTSUPP;
+	fd = join(t, s, l, dest);
+	if (fd < 0) {
+		log_debug("app %u: no TCP of its own for fd %d: %s", t->app->id, trap_int(t, 0),
+			  strerror(-fd));
+		return -EOPNOTSUPP;
+	}
+	inherit(t, l, fd);
+	server = sock_cookie(fd);
+	r = sockrec_add_carried(t->sw->socks, server, t->app->id, l->app->id, l->anchor);
+	if (r < 0 || !enlist(t, l, client, fd)) {
+		close(fd);
+		carry_undo(s->fd);
+		return r < 0 ? -EOPNOTSUPP : -ECONNREFUSED;
+	}
 	r = standin_announce(l, client);
 	if (r < 0) {
-		forget(t, l, client);
+		take_back(t, s, l, client);
 		return r;
 	}
-	fd = r = join(t, s, l, dest);
-	if (fd >= 0) {
-		r = sockrec_add_carried(t->sw->socks, sock_cookie(fd), t->app->id, l->app->id,
-					l->anchor, client);
-		if (r < 0) {
-			carry_undo(s->fd);
-			close(fd);
-		}
-	}
-	if (r < 0) {
-		log_debug("app %u: no TCP of its own for fd %d: %s", t->app->id, trap_int(t, 0),
-			  strerror(-r));
-		forget(t, l, client);
-		return -EOPNOTSUPP;
-	}
+	sockrec_announced(t->sw->socks, server);
 	t->app->carried = true;
-	inherit(t, l, fd);
 	t->call->stage = ST_CONNECTED;
 	standin_set_mark(s->fd, APPNS_MARK);
-	if (!publish(t, l, client, fd)) {
-		t->call->stage = ST_RECEIVED;
-		carry_undo(s->fd);
-		return -ECONNREFUSED;
-	}
 	return 0;
 }

@@ -4,17 +4,17 @@
  * what an item says (events, data) the kernel tells only together with all other items of the set
  * (proc(5), fdinfo): about 1 us for each. For a socket in a large set the app's own file is connected instead:
  *
- *   announce  a carrier queues at the instance's listener: an AF_UNIX connection whose name says
- *             which socket it is for. Refused, or full, is known now
- *   join      the app's own socket is connected by TCP to one that listens for the moment at the service's
- *             address, in the client's namespace (appns.h): both ends have their true addresses
- *   publish   the accepted end waits with the listener until accept() comes upon the carrier; if it
- *             came before, the end goes to the next accept()
+ *   join      the app's own socket is connected by TCP to one that listens for the moment at the
+ *             service's address, in the client's namespace (appns.h): both ends have their true
+ *             addresses; the accepted end waits with the instance's listener
+ *   announce  a carrier queues at that listener: an AF_UNIX connection whose name says which socket
+ *             it is for. Refused, or full: the socket is taken out of its connection again
+ *   accept    comes upon the carrier in the queue and gives that end to its app
  *
- * Both ends are the kernel's own TCP: the client's of its own namespace, the server's of the client's (SOCK_CARRIED).
- * The record of the connection (sockrec.h), made before it is published, and the call's stage are
- * what a later daemon needs to go on; before that the client's socket is marked UNSURE, and begins
- * again. PENDING: the program was not told, its next connect() will be. */
+ * Both ends are the kernel's own TCP: the client's of its own namespace, the server's of the
+ * client's (SOCK_CARRIED). The record of the connection (sockrec.h) and the call's stage are what a
+ * later daemon needs to go on; before that the client's socket is marked UNSURE, and begins again.
+ * PENDING: the program was not told, its next connect() will be. */
 #ifndef TRAPHANDLER_CARRY_H
 #define TRAPHANDLER_CARRY_H
 
@@ -29,7 +29,7 @@ int carry_connect(struct trap *t, const struct sock *s, struct listener *l,
 		  const struct as_endpoint *dest);
 
 /* A carrier for the socket @client came out of the queue: true with the server end of its connection in
- * *ret_fd. False: it comes to a later accept() by itself, or there is none. */
+ * *ret_fd, which comes from *ret_client. False: there is none. */
 bool carry_take(struct switch_ctx *sw, struct listener *l, uint64_t client, int *ret_fd,
 		struct as_endpoint *ret_client);
 

@@ -61,7 +61,7 @@ static void on_tcp(void *arg, const struct diag_tcp *d)
 	struct st_sock rec;
 
 	/* the client's end, and what is the app's own, have none */
-	if (sockrec_get_conn(dump->socks, d->cookie, &rec) && rec.conn.client != 0 &&
+	if (sockrec_get_conn(dump->socks, d->cookie, &rec) && rec.conn.carried &&
 	    grow((void **)&dump->tcp, dump->n_tcp, &dump->cap_tcp, sizeof(*dump->tcp)))
 		dump->tcp[dump->n_tcp++] = (struct tcp_conn){ *d, rec };
 }

@@ -232,7 +232,7 @@ struct sockrec *sockrec_free(struct sockrec *s)
 }
 
 int sockrec_add_carried(struct sockrec *s, uint64_t cookie, uint32_t app, uint32_t server_app,
-			uint64_t server_anchor, uint64_t client)
+			uint64_t server_anchor)
 {
 	struct st_sock *r;
 
@@ -242,16 +242,26 @@ int sockrec_add_carried(struct sockrec *s, uint64_t cookie, uint32_t app, uint32
 		r->app = app;
 		r->conn.server_app = server_app;
 		r->conn.server_anchor = server_anchor;
-		r->conn.client = client;
 	}
 	pthread_mutex_unlock(&s->lock);
 	return r != NULL ? 0 : -ENOMEM;
 }
 
+void sockrec_announced(struct sockrec *s, uint64_t cookie)
+{
+	struct st_sock *r;
+
+	pthread_mutex_lock(&s->lock);
+	r = find(s, cookie, ST_SOCK_CONN, NULL);
+	if (r != NULL)
+		r->conn.carried = 1;
+	pthread_mutex_unlock(&s->lock);
+}
+
 void sockrec_add_conn(struct sockrec *s, uint64_t cookie, uint32_t app, uint32_t server_app,
 		      uint64_t server_anchor)
 {
-	(void)sockrec_add_carried(s, cookie, app, server_app, server_anchor, 0);
+	(void)sockrec_add_carried(s, cookie, app, server_app, server_anchor);
 }
 
 bool sockrec_get_conn(struct sockrec *s, uint64_t cookie, struct st_sock *ret)

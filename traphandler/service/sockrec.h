@@ -21,10 +21,11 @@ struct sockrec *sockrec_free(struct sockrec *s);
 /* A connection's record; silently nothing if there is no room (it is only for display). */
 void sockrec_add_conn(struct sockrec *s, uint64_t cookie, uint32_t app, uint32_t server_app,
 		      uint64_t server_anchor);
-/* The same of a TCP connection (conn/carry.h): @cookie is its server end, @client the other one's.
- * 0 or -ENOMEM: it is needed. */
+/* The same of a TCP connection (conn/carry.h), whose server end has @cookie. 0 or -ENOMEM: it is
+ * needed. It counts from the second call on. */
 int sockrec_add_carried(struct sockrec *s, uint64_t cookie, uint32_t app, uint32_t server_app,
-			uint64_t server_anchor, uint64_t client);
+			uint64_t server_anchor);
+void sockrec_announced(struct sockrec *s, uint64_t cookie);
 bool sockrec_get_conn(struct sockrec *s, uint64_t cookie, struct st_sock *ret);
 
 /* Option values. 0 or -ENOMEM. */

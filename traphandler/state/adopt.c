@@ -168,7 +168,7 @@ static struct listener *waits_for(struct switch_ctx *sw, const struct sock *s)
 	if (s->kind == SOCK_CONNECTED)
 		return s->client ? NULL : listener_find(sw, s->own.anchor);
 	if (s->domain == 0 || !sockrec_get_conn(sw->socks, sock_cookie(s->fd), &rec) ||
-	    rec.conn.client == 0)
+	    !rec.conn.carried)
 		return NULL;
 	return listener_find(sw, rec.conn.server_anchor);
 }
@@ -257,7 +257,7 @@ int adopt_state(struct switch_ctx *sw, const struct adoption *a)
 		const struct st_sock *rec = &sw->st.socks[i];
 		struct app *app = NULL;
 
-		if (rec->cookie != 0 && rec->kind == ST_SOCK_CONN && rec->conn.client != 0)
+		if (rec->cookie != 0 && rec->kind == ST_SOCK_CONN && rec->conn.carried)
 			app = app_find(sw, rec->app);
 		if (app != NULL)
 			app->carried = true;

@@ -116,9 +116,8 @@ struct st_sock {
 	union {
 		struct {
 			uint32_t server_app;
-			uint32_t pad;
+			uint32_t carried; /* 1: by TCP, and announced (conn/carry.h) */
 			uint64_t server_anchor;
-			uint64_t client; /* of carry.h: SO_COOKIE of the client's socket */
 		} conn;
 		struct st_opt opts[ST_OPTS];
 		char congestion[16];

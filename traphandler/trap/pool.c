@@ -225,7 +225,7 @@ static void on_app_hup(struct worker *w, struct app *app)
 		ended(sw);
 }
 
-/* RECV ignores O_NONBLOCK, but it cannot block here: epoll has just seen a notification, only the
+/* RECV ignores O_NONBLOCK, but it cannot block here: its reader has just seen a notification, only the
  * group's reader receives, and one that is cancelled meanwhile makes RECV say ENOENT. */
 static bool receive(struct worker *w, struct app *app, uint32_t *ret_slot,
 		    bool *ret_share_taken)

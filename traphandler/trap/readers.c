@@ -48,6 +48,31 @@ static bool wait_as_spare(struct worker *w)
 	return keep;
 }
 
+/* Is there something? In @p[0] the set, in @p[1] the only app. */
+static int look(struct group *g, const struct app *one, struct pollfd p[2], int timeout_ms)
+{
+	p[0] = (struct pollfd){ .fd = g->epfd, .events = POLLIN };
+	p[1] = (struct pollfd){ .fd = one != NULL ? one->listener_fd : -1, .events = POLLIN };
+	return poll(p, 2, timeout_ms);
+}
+
+/* Waits for one thing and does it. */
+static void read_group(struct worker *w, struct group *g)
+{
+	/* it stays while we wait: an app's end is seen by its group's reader */
+	const struct app *one = g->one;
+	uint64_t slot = one != NULL ? one->slot : 0;
+	struct epoll_event ev;
+	struct pollfd p[2];
+
+	if (look(g, one, p, -1) <= 0)
+		return;
+	if (p[0].revents == 0)
+		pool_event(w, EV_APP | slot, (uint32_t)p[1].revents);
+	else if (epoll_wait(g->epfd, &ev, 1, 0) == 1)
+		pool_event(w, ev.data.u64, ev.events);
+}
+
 static void *worker_main(void *arg)
 {
 	struct worker *w = arg;
@@ -64,12 +89,11 @@ static void *worker_main(void *arg)
 			  strerror(errno));
 	while (!rd->stop) {
 		struct group *g = w->group;
-		struct epoll_event ev;
 
 		if (g == NULL && !wait_as_spare(w))
 			break;
-		if (g != NULL && epoll_wait(g->epfd, &ev, 1, -1) == 1)
-			pool_event(w, ev.data.u64, ev.events);
+		if (g != NULL)
+			read_group(w, g);
 	}
 	target_cache_done(&w->targets);
 	pthread_mutex_lock(&w->sw->lock);
@@ -152,10 +176,10 @@ static void hand_on(struct worker *w)
 void reader_hand_on_if_more(struct worker *w)
 {
 	struct group *g = w->group;
-	struct pollfd p = { .fd = g != NULL ? g->epfd : -1, .events = POLLIN };
+	struct pollfd p[2];
 
 	/* if nothing is there, nobody is woken: that costs more than most calls */
-	if (poll(&p, 1, 0) <= 0)
+	if (g == NULL || look(g, g->one, p, 0) <= 0)
 		return;
 	pthread_mutex_lock(&w->sw->lock);
 	hand_on(w);
@@ -174,6 +198,14 @@ bool readers_service(struct switch_ctx *sw, const struct worker *but, int tid, u
 }
 
 /* ---- groups ---- */
+
+static int add_to_set(struct app *app)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = EV_APP | app->slot };
+
+	return epoll_ctl(app->group->epfd, EPOLL_CTL_ADD, app->listener_fd, &ev) < 0 ? -errno
+										     : 0;
+}
 
 static int open_group(struct readers *rd, struct group *g)
 {
@@ -213,6 +245,14 @@ int group_join(struct switch_ctx *sw, struct app *app)
 		if (r < 0)
 			return r;
 	}
+	if (g->one != NULL) {
+		int r = add_to_set(g->one);
+
+		if (r < 0)
+			return r;
+		g->one = NULL;
+		group_wake(g);
+	}
 	g->n_apps++;
 	app->group = g;
 	if (!g->read)
@@ -222,10 +262,11 @@ int group_join(struct switch_ctx *sw, struct app *app)
 
 int group_watch(struct app *app)
 {
-	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = EV_APP | app->slot };
-
-	return epoll_ctl(app->group->epfd, EPOLL_CTL_ADD, app->listener_fd, &ev) < 0 ? -errno
-										     : 0;
+	if (app->group->n_apps > 1)
+		return add_to_set(app);
+	app->group->one = app;
+	group_wake(app->group);
+	return 0;
 }
 
 void group_begin_install(struct app *app)
@@ -264,7 +305,14 @@ void readers_shut_downs(struct switch_ctx *sw)
 
 void group_unwatch(struct app *app)
 {
-	epoll_ctl(app->group->epfd, EPOLL_CTL_DEL, app->listener_fd, NULL);
+	struct group *g = app->group;
+
+	if (g->one == app) {
+		g->one = NULL;
+		group_wake(g);
+	} else {
+		epoll_ctl(g->epfd, EPOLL_CTL_DEL, app->listener_fd, NULL);
+	}
 }
 
 int group_watch_listener(const struct listener *l)

@@ -20,7 +20,7 @@
 #define MAX_SPARES  2
 #define MAX_THREADS 192 /* with those that are stuck */
 
-/* What a reader's epoll set tells: kind, and which one. */
+/* What happened: kind, and which one. */
 #define EV_APP	(1ull << 60)
 #define EV_WAKE (2ull << 60) /* there is something to resume */
 #define EV_STOP (3ull << 60)
@@ -28,6 +28,10 @@
 
 struct group {
 	int epfd, wakefd;
+	/* Its app, if it has only one: its traps are waited for with poll(2), and come there before
+	 * the set. The kernel wakes who polls on the CPU of the trap; who waits in an epoll set, on any
+	 * that is idle (ep_poll_callback() knows "sync", not "on the current CPU"). */
+	_Atomic(struct app *) one;
 	unsigned n_apps;
 	unsigned n_installing; /* workers in an ADDFD for one of them */
 	bool read;	       /* some worker reads it, or is about to */
