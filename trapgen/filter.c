@@ -63,6 +63,10 @@ static const struct rule {
 	{ SCMP_SYS(getpeername), TRAP },
 	/* on AF_UNIX it makes the peer's write fail, on TCP it does not */
 	{ SCMP_SYS(shutdown), TRAP, 1, INT_IS(1, SHUT_RD) },
+	/* AF_UNIX ignores the flag and gives away data of the stream */
+	{ SCMP_SYS(recvfrom), TRAP, 1, HAS_FLAG(3, MSG_ERRQUEUE) },
+	{ SCMP_SYS(recvmsg), TRAP, 1, HAS_FLAG(2, MSG_ERRQUEUE) },
+	{ SCMP_SYS(recvmmsg), TRAP, 1, HAS_FLAG(3, MSG_ERRQUEUE) },
 
 	/* fd bookkeeping: who has an epoll set, which sockets have copies */
 	{ SCMP_SYS(epoll_create), TRAP },

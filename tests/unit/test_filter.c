@@ -170,6 +170,11 @@ static uint32_t model(const struct seccomp_data *d)
 		return SCMP_ACT_ERRNO(ENOSYS);
 	case SYS_shutdown:
 		return notify_if(a1 == 0);
+	case SYS_recvfrom:
+	case SYS_recvmmsg:
+		return notify_if((a3 & 0x2000) != 0);
+	case SYS_recvmsg:
+		return notify_if((a2 & 0x2000) != 0);
 	case SYS_fcntl:
 		return notify_if(a1 == 0 || a1 == 1030);
 	case SYS_ioctl:
@@ -282,6 +287,24 @@ static void test_fastopen_is_refused_whatever_the_other_flags(void **state)
 	}
 }
 
+static void test_the_error_queue_traps_whatever_the_other_flags(void **state)
+{
+	static const int calls[] = { SYS_recvfrom, SYS_recvmsg, SYS_recvmmsg };
+
+	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+		for (unsigned bit = 0; bit < 32; bit++) {
+			uint32_t f = 1U << bit;
+
+			check(*state, calls[i], 3, 0, f, 0);
+			check(*state, calls[i], 3, 0, 0, f);
+			check(*state, calls[i], 3, 0, f | MSG_ERRQUEUE, 0);
+			check(*state, calls[i], 3, 0, 0, f | MSG_ERRQUEUE);
+			check(*state, calls[i], 3, f, ~(uint32_t)MSG_ERRQUEUE,
+			      ~(uint32_t)MSG_ERRQUEUE);
+		}
+	}
+}
+
 static void test_foreign_architectures_get_enosys(void **state)
 {
 	struct seccomp_data d = { .arch = AUDIT_ARCH_ARM };
@@ -347,6 +370,11 @@ static const struct live {
 	{ "sendmsg", SYS_sendmsg, { BAD_FD, 0, 0 }, EBADF },
 	{ "sendmsg FASTOPEN", SYS_sendmsg, { BAD_FD, 0, MSG_FASTOPEN }, EOPNOTSUPP },
 	{ "sendmmsg FASTOPEN", SYS_sendmmsg, { BAD_FD, 0, 1, MSG_FASTOPEN }, EOPNOTSUPP },
+	{ "recvfrom", SYS_recvfrom, { BAD_FD, 0, 0, 0 }, EBADF },
+	{ "recvfrom ERRQUEUE", SYS_recvfrom, { BAD_FD, 0, 0, NOISE | MSG_ERRQUEUE }, MARK },
+	{ "recvmsg", SYS_recvmsg, { BAD_FD, 0, 0 }, EBADF },
+	{ "recvmsg ERRQUEUE", SYS_recvmsg, { BAD_FD, 0, NOISE | MSG_ERRQUEUE }, MARK },
+	{ "recvmmsg ERRQUEUE", SYS_recvmmsg, { BAD_FD, 0, 1, NOISE | MSG_ERRQUEUE }, MARK },
 	{ "io_uring_setup", SYS_io_uring_setup, { 0, 0 }, ENOSYS },
 	{ "io_uring_enter", SYS_io_uring_enter, { BAD_FD }, ENOSYS },
 	{ "io_uring_register", SYS_io_uring_register, { BAD_FD }, ENOSYS },
@@ -471,6 +499,7 @@ int main(void)
 		cmocka_unit_test(test_socket_options_trap_by_level_and_name),
 		cmocka_unit_test(test_fcntl_and_shutdown_trap_by_command),
 		cmocka_unit_test(test_fastopen_is_refused_whatever_the_other_flags),
+		cmocka_unit_test(test_the_error_queue_traps_whatever_the_other_flags),
 		cmocka_unit_test(test_foreign_architectures_get_enosys),
 		cmocka_unit_test(test_in_force_calls_trap_fail_or_pass_as_stated),
 	};

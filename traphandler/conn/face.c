@@ -108,6 +108,44 @@ void handle_shutdown(struct trap *t)
 	sock_done(&s);
 }
 
+/* The error queue of a stand-in is empty, as that of a TCP socket which has asked for no
+ * timestamps. Before it looks there the kernel copies the message header. */
+static int read_errqueue(struct trap *t)
+{
+	struct msghdr m;
+	int r;
+
+	if (t->nr == SYS_recvmmsg && trap_int(t, 2) == 0)
+		return 0; /* no message asked for */
+	if (t->nr != SYS_recvfrom) {
+		r = trap_read(t, t->args[1], &m, sizeof(m));
+		if (r < 0)
+			return r;
+	}
+	return -EAGAIN;
+}
+
+void handle_errqueue(struct trap *t)
+{
+	struct sock s;
+	int r = sock_get(t, trap_int(t, 0), &s);
+
+	if (r == -EBADF) {
+		trap_reply_continue(t);
+		return;
+	}
+	if (r < 0) {
+		/* it may be a stand-in, whose data the kernel would give away */
+		end(t, r == -ENOENT ? r : -EAGAIN);
+		return;
+	}
+	if (s.kind == SOCK_CONNECTED || s.kind == SOCK_LISTENER)
+		end(t, read_errqueue(t));
+	else
+		trap_reply_continue(t);
+	sock_done(&s);
+}
+
 /* SIOCGIFCONF: a struct ifconf with a pointer in it. */
 static int ifconf(struct trap *t)
 {

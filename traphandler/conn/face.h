@@ -1,5 +1,5 @@
 /* face.h - what a program asks about a stand-in, answered as TCP would: addresses, ioctls,
- * shutdown of one half. */
+ * shutdown of one half, the error queue. */
 #ifndef TRAPHANDLER_FACE_H
 #define TRAPHANDLER_FACE_H
 
@@ -7,6 +7,7 @@
 
 void handle_getname(struct trap *t);
 void handle_shutdown(struct trap *t);
+void handle_errqueue(struct trap *t); /* recvfrom, recvmsg, recvmmsg with MSG_ERRQUEUE */
 void handle_ioctl(struct trap *t);
 
 /* Writes an address as the kernel's move_addr_to_user() does: cut to the caller's length, the

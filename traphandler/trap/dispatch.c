@@ -43,6 +43,11 @@ void trap_dispatch(struct trap *t)
 	case SYS_shutdown:
 		handle_shutdown(t);
 		break;
+	case SYS_recvfrom:
+	case SYS_recvmsg:
+	case SYS_recvmmsg:
+		handle_errqueue(t);
+		break;
 	case SYS_ioctl:
 		handle_ioctl(t);
 		break;

@@ -123,6 +123,57 @@ static void pair_basic(void)
 	CONF_RES("recv-eintr", recv(s, buf, 1, 0));
 }
 
+/* The error queue is empty: never data of the stream, and no wait for it. */
+static void errqueue_of(int fd, const char *what)
+{
+	static const char *const names[] = { "recv", "recvmsg", "recvmmsg" };
+	char x, step[64];
+	struct iovec iov = { .iov_base = &x, .iov_len = 1 };
+	struct mmsghdr m = { .msg_hdr = { .msg_iov = &iov, .msg_iovlen = 1 } };
+
+	for (int i = 0; i < 3; i++) {
+		snprintf(step, sizeof(step), "%s-%s", what, names[i]);
+		CONF_RES(step, i == 0	? recv(fd, &x, 1, MSG_ERRQUEUE)
+			       : i == 1 ? recvmsg(fd, &m.msg_hdr, MSG_ERRQUEUE)
+					: recvmmsg(fd, &m, 1, MSG_ERRQUEUE, NULL));
+	}
+}
+
+static void errqueue(void)
+{
+	int c, s, p[2];
+	union conf_addr a;
+	char x[8];
+
+	conf_pair(&c, &s, NULL);
+	errqueue_of(s, "empty");
+	CONF_NEED(send(c, "data", 4, 0) == 4);
+	conf_poll_until(s, POLLIN);
+	errqueue_of(s, "data");
+	CONF_RES("peek", recv(s, x, 4, MSG_ERRQUEUE | MSG_PEEK | MSG_DONTWAIT));
+	CONF_RES("waitall", recv(s, x, 4, MSG_ERRQUEUE | MSG_WAITALL));
+	CONF_RES("null", recv(s, NULL, 4, MSG_ERRQUEUE));
+	CONF_RES("efault", recv(s, errno_bad(), 4, MSG_ERRQUEUE));
+	CONF_RES("recvmsg-efault", recvmsg(s, errno_bad(), MSG_ERRQUEUE));
+	CONF_RES("recvmmsg-efault", recvmmsg(s, errno_bad(), 1, MSG_ERRQUEUE, NULL));
+	CONF_RES("recvmmsg-none", recvmmsg(s, errno_bad(), 0, MSG_ERRQUEUE, NULL));
+	CONF_RES("then", recv(s, x, sizeof(x), MSG_DONTWAIT));
+	errqueue_of(c, "client");
+	close(c);
+	conf_poll_until(s, POLLRDHUP);
+	errqueue_of(s, "peer-closed");
+	errqueue_of(conf_listener(CONF_VIP, &a), "listener");
+	errqueue_of(conf_tcp(0), "fresh");
+	/* not our business */
+	CONF_NEED(socketpair(AF_UNIX, SOCK_STREAM, 0, p) == 0);
+	CONF_NEED(send(p[0], "abc", 3, 0) == 3);
+	errqueue_of(p[1], "unix");
+	CONF_NEED(pipe(p) == 0);
+	errqueue_of(p[0], "pipe");
+	errqueue_of(-1, "no-fd");
+	errqueue_of(socket(conf_af(), SOCK_DGRAM, 0), "udp");
+}
+
 static void timeouts_kept(void)
 {
 	union conf_addr a;
@@ -320,6 +371,7 @@ static const struct conf_case generic[] = {
 	{ "refused", refused },
 	{ "fresh-sigpipe", fresh_sigpipe },
 	{ "pair", pair_basic },
+	{ "errqueue", errqueue },
 	{ "timeouts-kept", timeouts_kept },
 	{ "vectors", vectors },
 	{ "peer-closed", peer_closed },
