@@ -12,6 +12,7 @@
 
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -94,6 +95,12 @@ static bool denied(int level, int name)
 	}
 }
 
+/* What only tells something is answered: the family of an IPv6 socket, flags of SOL_SOCKET. */
+static bool denied_to_read(int level, int name)
+{
+	return denied(level, name) && level != SOL_SOCKET && level != IPPROTO_IPV6;
+}
+
 /* State of a connection, not a setting: never inherited from the listener. */
 static bool of_connection(int level, int name)
 {
@@ -102,7 +109,7 @@ static bool of_connection(int level, int name)
 	if (level == IPPROTO_TCP)
 		return name == TCP_INFO || name == TCP_MAXSEG || name == TCP_CC_INFO;
 	return (level == IPPROTO_IP && name == IP_MTU) ||
-	       (level == IPPROTO_IPV6 && name == IPV6_MTU);
+	       (level == IPPROTO_IPV6 && (name == IPV6_MTU || name == IPV6_ADDRFORM));
 }
 
 /* -ENOENT means that the target is gone; this, that a call of ours said ENOENT. */
@@ -236,6 +243,12 @@ static int get_connected(struct trap *t, const struct sock *s, int level, int na
 			*len = asked < sizeof(cc) ? asked : sizeof(cc);
 			memcpy(buf, cc, *len);
 		}
+	} else if (level == SOL_SOCKET && name == SO_INCOMING_CPU) {
+		/* nothing comes in; but programs use it as an index, so it must be a CPU. This
+		 * one is most likely the app's: it has just woken us */
+		value = sched_getcpu();
+		if (value >= 0)
+			memcpy(buf, &value, *len < sizeof(value) ? *len : sizeof(value));
 	}
 	return 0;
 }
@@ -254,7 +267,7 @@ static int get(struct trap *t, const struct sock *s, int level, int name)
 	socklen_t len;
 	int user_len, r;
 
-	if (denied(level, name) && !(level == SOL_SOCKET))
+	if (denied_to_read(level, name))
 		return -ENOPROTOOPT;
 	r = trap_read(t, t->args[4], &user_len, sizeof(user_len));
 	if (r < 0)
@@ -315,7 +328,7 @@ void handle_getsockopt(struct trap *t)
 		sock_done(&s);
 		return;
 	}
-	if (is_tcp(&s, level, name) && !(denied(level, name) && level != SOL_SOCKET))
+	if (is_tcp(&s, level, name) && !denied_to_read(level, name))
 		trap_reply_continue(t);
 	else if (of_namespace(level, name))
 		trap_reply_errno(t, target_net_admin(t) ? ENOPROTOOPT : EPERM);

@@ -16,6 +16,7 @@ static void everything(int fd, const union conf_addr *to)
 {
 	char x = 0;
 	int v = -1;
+	struct timespec ts;
 	struct iovec iov = { .iov_base = &x, .iov_len = 1 };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
 
@@ -40,6 +41,8 @@ static void everything(int fd, const union conf_addr *to)
 	CONF_RES("siocatmark", ioctl(fd, SIOCATMARK, &v));
 	CONF_RES("siocoutq", ioctl(fd, SIOCOUTQ, &v));
 	CONF_RES("siocoutqnsd", ioctl(fd, SIOCOUTQNSD, &v));
+	CONF_RES("siocgstamp", ioctl(fd, SIOCGSTAMP_OLD, &ts));
+	CONF_RES("siocgstampns", ioctl(fd, SIOCGSTAMPNS_OLD, &ts));
 	CONF_RES("no-such-ioctl", ioctl(fd, 0x89fe, &v));
 	CONF_RES("tcgets", isatty(fd) ? 1 : -1);
 	CONF_RES("lseek", lseek(fd, 0, SEEK_SET));
@@ -93,6 +96,7 @@ static void pair_basic(void)
 {
 	int c, s, v;
 	char buf[16];
+	struct timespec ts;
 	struct timeval tv = { .tv_usec = 50000 };
 
 	conf_pair(&c, &s, NULL);
@@ -112,6 +116,8 @@ static void pair_basic(void)
 	conf_say("bytes", "%.2s", buf);
 	CONF_RES("recv-rest", recv(s, buf, sizeof(buf), 0));
 	conf_say("bytes-rest", "%.3s", buf);
+	CONF_RES("siocgstamp", ioctl(s, SIOCGSTAMP_OLD, &ts));
+	CONF_RES("siocgstampns", ioctl(c, SIOCGSTAMPNS_OLD, &ts));
 	CONF_RES("set-rcvtimeo", setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)));
 	CONF_RES("recv-timeo", recv(s, buf, 1, 0));
 	CONF_RES("send-2", send(c, "ab", 2, 0));
