@@ -6,10 +6,14 @@
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/sysinfo.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -160,6 +164,226 @@ static void linger_zero_data(void)
 	CONF_RES("recv-2", recv(s, x, sizeof(x), MSG_DONTWAIT));
 }
 
+/* Only half closed when data is left unread: TCP tells the end first, and the reset later. */
+static void shut_wr_unread(void)
+{
+	int c, s;
+	char x[8];
+
+	conf_pair(&c, &s, NULL);
+	CONF_NEED(send(s, "unread", 6, 0) == 6);
+	conf_poll_until(c, POLLIN);
+	CONF_RES("shutdown", shutdown(c, SHUT_WR));
+	close(c);
+	conf_poll_until(s, POLLHUP);
+	CONF_RES("recv", recv(s, x, sizeof(x), MSG_DONTWAIT));
+	CONF_RES("recv-2", recv(s, x, sizeof(x), MSG_DONTWAIT));
+}
+
+static void peer_shut_rdwr(void)
+{
+	struct timespec nap = { .tv_nsec = 20000000 };
+	int c, s;
+	char x;
+
+	conf_pair(&c, &s, NULL);
+	CONF_NEED(shutdown(c, SHUT_RDWR) == 0);
+	conf_say("poll", "%s", conf_poll_until(s, POLLRDHUP));
+	CONF_RES("recv", recv(s, &x, 1, MSG_DONTWAIT));
+	CONF_RES("send", send(s, "x", 1, MSG_NOSIGNAL));
+	nanosleep(&nap, NULL); /* natively the answer to it is a reset */
+	CONF_RES("send-2", send(s, "x", 1, MSG_NOSIGNAL));
+	conf_say("peer", "%s", conf_show_peer(s));
+}
+
+/* Closes a socket once the main thread sleeps in a call. */
+static void *close_under_sleeper(void *fd)
+{
+	conf_wait_asleep(getpid(), getpid());
+	close(*(int *)fd);
+	return NULL;
+}
+
+static int pipes;
+
+static void on_sigpipe(int sig)
+{
+	(void)sig;
+	pipes++;
+}
+
+/* The peer closes while a blocking send waits that has sent a part: that one says how much,
+ * the next one why. */
+static void blocked_send(void)
+{
+	static char block[1 << 20];
+	pthread_t thread;
+	int c, s, left = 64;
+
+	signal(SIGPIPE, on_sigpipe);
+	conf_pair(&c, &s, NULL);
+	CONF_NEED(pthread_create(&thread, NULL, close_under_sleeper, &s) == 0);
+	while (left > 0 && write(c, block, sizeof(block)) > 0)
+		left--;
+	conf_say("then", "%s", left > 0 ? conf_errno(errno) : "-");
+	conf_say("signal", "%s", pipes ? "SIGPIPE" : "none");
+	CONF_RES("again", send(c, "x", 1, MSG_NOSIGNAL));
+}
+
+/* The same for one that has sent nothing. */
+static void blocked_send_first(void)
+{
+	static char block[65536];
+	pthread_t thread;
+	int c, s;
+
+	signal(SIGPIPE, on_sigpipe);
+	conf_pair(&c, &s, NULL);
+	conf_nonblock(c, true);
+	for (size_t n = sizeof(block); n > 0; n /= 2)
+		while (send(c, block, n, 0) > 0)
+			;
+	conf_nonblock(c, false);
+	CONF_NEED(pthread_create(&thread, NULL, close_under_sleeper, &s) == 0);
+	CONF_RES("send", send(c, "x", 1, 0));
+	conf_say("signal", "%s", pipes ? "SIGPIPE" : "none");
+}
+
+static void reconnect_after_reset(void)
+{
+	union conf_addr a;
+	int l = conf_listener(CONF_VIP, &a), c = conf_client(&a), s = conf_accept(l);
+	char x;
+
+	CONF_NEED(send(c, "x", 1, 0) == 1);
+	conf_poll_until(s, POLLIN);
+	close(s);
+	conf_poll_until(c, POLLHUP);
+	CONF_RES("recv", recv(c, &x, 1, MSG_DONTWAIT));
+	CONF_RES("connect", connect(c, &a.sa, conf_addrlen()));
+	CONF_RES("connect-2", connect(c, &a.sa, conf_addrlen()));
+}
+
+/* The program of a non-blocking connect() never asked connect() again. */
+static void connect_after_reset(void)
+{
+	union conf_addr a;
+	int l = conf_listener(CONF_VIP, &a), c = conf_tcp(SOCK_NONBLOCK), s;
+	char x;
+
+	CONF_NEED(connect(c, &a.sa, conf_addrlen()) < 0 && errno == EINPROGRESS);
+	s = conf_accept(l);
+	conf_poll_until(c, POLLOUT);
+	CONF_NEED(send(c, "x", 1, 0) == 1);
+	conf_poll_until(s, POLLIN);
+	close(s);
+	conf_poll_until(c, POLLHUP);
+	CONF_RES("recv", recv(c, &x, 1, 0));
+	CONF_RES("connect", connect(c, &a.sa, conf_addrlen()));
+	CONF_RES("connect-2", connect(c, &a.sa, conf_addrlen()));
+}
+
+/* A port that is only the local end of a connection. */
+static void port_of_connection(void)
+{
+	union conf_addr a;
+	socklen_t len = sizeof(a);
+	int c, s, one = 1, fd = conf_tcp(0), reuse = conf_tcp(0);
+
+	conf_pair(&c, &s, NULL);
+	CONF_NEED(getsockname(c, &a.sa, &len) == 0);
+	CONF_RES("bind", bind(fd, &a.sa, len));
+	CONF_NEED(setsockopt(reuse, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) == 0);
+	close(fd);
+	CONF_RES("bind-reuse", bind(reuse, &a.sa, len));
+}
+
+static void time_wait(void)
+{
+	union conf_addr a;
+	int c, s, l, fd = conf_tcp(0);
+	socklen_t len = sizeof(a);
+	char x;
+
+	conf_pair(&c, &s, &l);
+	CONF_NEED(getsockname(l, &a.sa, &len) == 0);
+	close(s);
+	CONF_NEED(recv(c, &x, 1, 0) == 0);
+	close(c);
+	close(l);
+	CONF_RES("bind", bind(fd, &a.sa, len));
+}
+
+static void rcvlowat(void)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	int c, s, v = 4, ep = epoll_create1(0);
+	char x[8];
+
+	conf_pair(&c, &s, NULL);
+	CONF_RES("set", setsockopt(s, SOL_SOCKET, SO_RCVLOWAT, &v, sizeof(v)));
+	CONF_NEED(ep >= 0 && epoll_ctl(ep, EPOLL_CTL_ADD, s, &ev) == 0);
+	CONF_NEED(send(c, "ab", 2, 0) == 2);
+	for (int i = 0; i < 2000 && (ioctl(s, FIONREAD, &v) < 0 || v < 2); i++)
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	conf_say("poll", "%s", conf_poll_now(s));
+	CONF_RES("epoll", epoll_wait(ep, &ev, 1, 0));
+	CONF_NEED(send(c, "cd", 2, 0) == 2);
+	conf_say("poll-4", "%s", conf_poll_until(s, POLLIN));
+	CONF_RES("epoll-4", epoll_wait(ep, &ev, 1, 0));
+	CONF_RES("recv", recv(s, x, sizeof(x), MSG_DONTWAIT));
+}
+
+static void peek_waitall(void)
+{
+	int c, s, st;
+	char x[4];
+	pid_t pid, reader = getpid();
+
+	conf_pair(&c, &s, NULL);
+	CONF_NEED(send(c, "12", 2, 0) == 2);
+	conf_poll_until(s, POLLIN);
+	pid = fork();
+	if (pid == 0) {
+		conf_wait_asleep(reader, reader);
+		_exit(send(c, "34", 2, 0) == 2 ? 0 : 1);
+	}
+	CONF_RES("peek", recv(s, x, 4, MSG_PEEK | MSG_WAITALL));
+	CONF_NEED(waitpid(pid, &st, 0) == pid && st == 0);
+	CONF_RES("recv", recv(s, x, 4, MSG_WAITALL));
+}
+
+static void defer_accept(void)
+{
+	union conf_addr a;
+	int l = conf_listener(CONF_VIP, &a), v = 5, c;
+
+	CONF_RES("set", setsockopt(l, IPPROTO_TCP, TCP_DEFER_ACCEPT, &v, sizeof(v)));
+	c = conf_client(&a);
+	conf_nonblock(l, true);
+	conf_say("poll", "%s", conf_poll_now(l));
+	CONF_FD("accept", accept(l, NULL, NULL));
+	CONF_NEED(send(c, "x", 1, MSG_NOSIGNAL) == 1);
+	if (conf_poll_now(l)[0] == '-') /* the one that was deferred, or nobody any more */
+		poll(&(struct pollfd){ .fd = l, .events = POLLIN }, 1, 200);
+	CONF_FD("accept-with-data", accept(l, NULL, NULL));
+}
+
+static void cork(void)
+{
+	int c, s, v = 1;
+	char x[8];
+
+	conf_pair(&c, &s, NULL);
+	CONF_RES("set", setsockopt(c, IPPROTO_TCP, TCP_CORK, &v, sizeof(v)));
+	CONF_RES("send", send(c, "abc", 3, 0));
+	conf_say("poll", "%s", conf_poll_now(s));
+	v = 0;
+	CONF_RES("unset", setsockopt(c, IPPROTO_TCP, TCP_CORK, &v, sizeof(v)));
+	conf_say("poll-uncorked", "%s", conf_poll_until(s, POLLIN));
+	CONF_RES("recv", recv(s, x, sizeof(x), MSG_DONTWAIT));
+}
+
 static void siocoutq(void)
 {
 	int c, s, v = -1;
@@ -210,6 +434,25 @@ static void urgent(void)
 	CONF_RES("recv-normal", recv(s, &x, 1, MSG_DONTWAIT));
 	CONF_RES("recv", recv(s, &x, 1, MSG_OOB | MSG_DONTWAIT));
 	conf_say("byte", "%c", x ? x : '-');
+}
+
+/* A second urgent byte before the first was read. */
+static void urgent_twice(void)
+{
+	int c, s;
+	char x = 0;
+
+	conf_pair(&c, &s, NULL);
+	CONF_NEED(send(c, "A", 1, MSG_OOB) == 1);
+	conf_poll_until(s, POLLPRI);
+	CONF_NEED(send(c, "B", 1, MSG_OOB) == 1);
+	for (int i = 0; i < 2000 && x != 'B'; i++) {
+		(void)recv(s, &x, 1, MSG_OOB | MSG_PEEK);
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	}
+	CONF_RES("recv-oob", recv(s, &x, 1, MSG_OOB));
+	conf_say("byte", "%c", x);
+	CONF_RES("recv", recv(s, &x, 1, MSG_DONTWAIT));
 }
 
 static void sigurg(void)
@@ -367,6 +610,7 @@ static void msg_more(void)
 
 	conf_pair(&c, &s, NULL);
 	CONF_RES("more", send(c, "abc", 3, MSG_MORE));
+	conf_say("more-poll", "%s", conf_poll_now(s));
 	CONF_RES("last", send(c, "def", 3, 0));
 	conf_poll_until(s, POLLIN);
 	CONF_RES("recv", recv(s, x, 6, MSG_WAITALL));
@@ -381,24 +625,91 @@ static void zerocopy(void)
 	CONF_RES("send", send(c, "x", 1, MSG_ZEROCOPY | MSG_NOSIGNAL));
 }
 
-static void proc_net_tcp(void)
+/* The size of a receive buffer that nobody set. */
+static void rcvbuf(void)
+{
+	int c, s, u = socket(AF_UNIX, SOCK_STREAM, 0), got, of_unix;
+	socklen_t len = sizeof(int);
+
+	conf_pair(&c, &s, NULL);
+	CONF_NEED(getsockopt(u, SOL_SOCKET, SO_RCVBUF, &of_unix, &len) == 0);
+	CONF_NEED(getsockopt(c, SOL_SOCKET, SO_RCVBUF, &got, &len) == 0);
+	conf_say("client", "%s", got == of_unix ? "that of a UNIX socket" : "another");
+	CONF_NEED(getsockopt(s, SOL_SOCKET, SO_RCVBUF, &got, &len) == 0);
+	conf_say("accepted", "%s", got == of_unix ? "that of a UNIX socket" : "another");
+}
+
+/* Programs index arrays with it. */
+static void incoming_cpu(void)
+{
+	union conf_addr a;
+	int l = conf_listener(CONF_VIP, &a), c = conf_client(&a), s = conf_accept(l);
+	const int fds[] = { c, s, l };
+	static const char *const names[] = { "client", "accepted", "listener" };
+
+	conf_talk("talk", c, s);
+	for (int i = 0; i < 3; i++) {
+		int v = -2;
+		socklen_t len = sizeof(v);
+
+		CONF_NEED(getsockopt(fds[i], SOL_SOCKET, SO_INCOMING_CPU, &v, &len) == 0);
+		conf_say(names[i], "%s",
+			 v == -1			   ? "none"
+			 : v >= 0 && v < get_nprocs_conf() ? "a CPU"
+							   : "nonsense");
+	}
+}
+
+/* Some options make the kernel forget the route, until the next packet. */
+static void mtu_without_route(void)
+{
+	int c, s, v;
+	char buf[64];
+	socklen_t len = sizeof(v), any = sizeof(buf);
+
+	if (conf_af() != AF_INET6)
+		return;
+	conf_pair(&c, &s, NULL);
+	CONF_RES("before", getsockopt(c, IPPROTO_IPV6, IPV6_MTU, &v, &len));
+	CONF_NEED(getsockopt(c, IPPROTO_IPV6, IPV6_2292PKTOPTIONS, buf, &any) == 0);
+	CONF_RES("set", setsockopt(c, IPPROTO_IPV6, IPV6_2292PKTOPTIONS, buf, any));
+	CONF_RES("after", getsockopt(c, IPPROTO_IPV6, IPV6_MTU, &v, &len));
+}
+
+/* Is there a line with this local port in this state? */
+static bool in_proc_net_tcp(int port, unsigned state)
 {
 	char line[256];
-	union conf_addr a;
-	int found = 0;
-	FILE *f;
+	bool found = false;
+	FILE *f = fopen(conf_af() == AF_INET ? "/proc/net/tcp" : "/proc/net/tcp6", "r");
 
-	conf_listener(CONF_VIP, &a);
-	f = fopen(conf_af() == AF_INET ? "/proc/net/tcp" : "/proc/net/tcp6", "r");
 	CONF_NEED(f);
 	while (fgets(line, sizeof(line), f)) {
-		unsigned port = 0;
+		unsigned p = 0, st = 0;
 
-		if (sscanf(line, " %*d: %*x:%x", &port) == 1 && (int)port == conf_port(&a))
-			found = 1;
+		if (sscanf(line, " %*d: %*[0-9A-F]:%x %*[0-9A-F]:%*x %x", &p, &st) == 2 &&
+		    (int)p == port && st == state)
+			found = true;
 	}
 	fclose(f);
-	conf_say("listener", "%s", found ? "listed" : "not listed");
+	return found;
+}
+
+static void proc_net_tcp(void)
+{
+	union conf_addr a;
+	socklen_t len = sizeof(a);
+	int l = conf_listener(CONF_VIP, &a), c;
+
+	conf_say("listener", "%s",
+		 in_proc_net_tcp(conf_port(&a), TCP_LISTEN) ? "listed" : "not listed");
+	c = conf_client(&a);
+	conf_accept(l);
+	conf_say("accepted", "%s",
+		 in_proc_net_tcp(conf_port(&a), TCP_ESTABLISHED) ? "listed" : "not listed");
+	CONF_NEED(getsockname(c, &a.sa, &len) == 0);
+	conf_say("client", "%s",
+		 in_proc_net_tcp(conf_port(&a), TCP_ESTABLISHED) ? "listed" : "not listed");
 }
 
 int main(int argc, char **argv)
@@ -413,9 +724,22 @@ int main(int argc, char **argv)
 		{ "after-peer-close", after_peer_close },
 		{ "linger-zero", linger_zero },
 		{ "linger-zero-data", linger_zero_data },
+		{ "shut-wr-unread", shut_wr_unread },
+		{ "peer-shut-rdwr", peer_shut_rdwr },
+		{ "blocked-send", blocked_send },
+		{ "blocked-send-first", blocked_send_first },
+		{ "reconnect-after-reset", reconnect_after_reset },
+		{ "connect-after-reset", connect_after_reset },
+		{ "port-of-connection", port_of_connection },
+		{ "time-wait", time_wait },
+		{ "rcvlowat", rcvlowat },
+		{ "peek-waitall", peek_waitall },
+		{ "defer-accept", defer_accept },
+		{ "cork", cork },
 		{ "siocoutq", siocoutq },
 		{ "small-writes", small_writes },
 		{ "urgent", urgent },
+		{ "urgent-twice", urgent_twice },
 		{ "sigurg", sigurg },
 		{ "reset-after-unread", reset_after_unread },
 		{ "reset-with-data-both-ways", reset_with_data_both_ways },
@@ -428,6 +752,9 @@ int main(int argc, char **argv)
 		{ "boundaries", boundaries },
 		{ "msg-more", msg_more },
 		{ "zerocopy", zerocopy },
+		{ "rcvbuf", rcvbuf },
+		{ "incoming-cpu", incoming_cpu },
+		{ "mtu-without-route", mtu_without_route },
 		{ "proc-net-tcp", proc_net_tcp },
 	};
 

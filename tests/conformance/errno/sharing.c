@@ -237,6 +237,32 @@ static void pass_fresh(void)
 	conf_talk("sender-talk", fd, s);
 }
 
+/* Taken from the child with pidfd_getfd(2) before the child connects it. */
+static void getfd_fresh(void)
+{
+	union conf_addr a;
+	int l = conf_listener(CONF_VIP, &a), fd = conf_tcp(0), go[2], copy, pidfd, s;
+	pid_t pid;
+
+	CONF_NEED(pipe(go) == 0);
+	conf_name_port("listener", conf_port(&a));
+	pid = fork();
+	if (pid == 0) {
+		wait_byte(go[0]);
+		CONF_RES("connect", connect(fd, &a.sa, conf_addrlen()));
+		_exit(0);
+	}
+	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	CONF_NEED(pidfd >= 0);
+	copy = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+	CONF_NEED(copy >= 0);
+	say_byte(go[1]);
+	reap("child", pid);
+	s = conf_accept(l);
+	conf_say("copy-peer", "%s", conf_show_peer(copy));
+	conf_talk("copy-talk", copy, s);
+}
+
 struct job {
 	union conf_addr a;
 	int fd, ret, err;
@@ -451,6 +477,7 @@ static const struct conf_case generic[] = {
 	{ "pass-connected", pass_connected },
 	{ "pass-listener", pass_listener },
 	{ "pass-fresh", pass_fresh },
+	{ "getfd-fresh", getfd_fresh },
 	{ "thread-connects", thread_connects },
 	{ "thread-unshared", thread_unshared },
 	{ "thread-race", thread_race },
