@@ -1,8 +1,10 @@
 /* doctor.c - tries each kernel feature, and says what works without it and how to get it.
  *
- * Nothing asks for a kernel version: doctor_lab.c or the check itself really uses the feature. */
+ * Nothing asks for a kernel version: doctor_lab.c or the check itself really uses the feature. In
+ * the end `run` itself is tried, so that the verdict does not hang on what nobody thought of. */
 #include "cli/cli.h"
 #include "cli/doctor_lab.h"
+#include "cli/doctor_run.h"
 
 #include <appswitch/ctl.h>
 #include <appswitch/util.h>
@@ -24,6 +26,7 @@
 
 #define SOMAXCONN_GOOD 4096
 #define NOFILE_GOOD    65536
+#define NOFILE_LEAST   64 /* a daemon and one app take some 40 */
 
 /* ---- reports ---- */
 
@@ -186,9 +189,10 @@ static void check_netns(const struct lab *lab)
 
 static void check_mountns(const struct lab *lab)
 {
-	report_result(lab->result[L_MOUNTNS], MISSING, "mount namespaces", "can be made",
-		      "an app cannot get a resolv.conf of its own; in a container, give it "
-		      "CAP_SYS_ADMIN");
+	report_result(
+		lab->result[L_MOUNTNS], LIMITED, "mount namespaces", "can be made",
+		"everything works: only a resolv.conf of an app's own, which there is not "
+		"yet, would need them; in a container, give it CAP_SYS_ADMIN");
 	if (lab->result[L_MOUNTNS] == 0)
 		report_result(lab->result[L_RESOLV], LIMITED, "private resolv.conf",
 			      "can be mounted over /etc/resolv.conf",
@@ -391,6 +395,12 @@ static void check_nofile(const struct lab *lab)
 	if (lim.rlim_max == RLIM_INFINITY || lim.rlim_max >= NOFILE_GOOD)
 		report(OK, "open files", NULL, "the daemon may have %llu",
 		       (unsigned long long)lim.rlim_max);
+	else if (lim.rlim_max < NOFILE_LEAST)
+		report(LIMITED, "open files",
+		       "'run' may fail: a daemon and one app need some 40; raise the hard "
+		       "limit "
+		       "(ulimit -Hn, /etc/security/limits.conf, LimitNOFILE=)",
+		       "the daemon may have only %llu", (unsigned long long)lim.rlim_max);
 	else
 		report(LIMITED, "open files",
 		       "everything works until that many apps and listeners are there; raise "
@@ -470,6 +480,69 @@ static void report_place(const char *path)
 		       is_parent(dir, path) ? "" : " (its directory will be made)");
 }
 
+/* Does @path hold what a daemon may have left there, or nothing? It replaces nothing else. */
+static bool is_free(const char *path, mode_t type)
+{
+	_cleanup_close_ int fd = -1;
+	char buf[16];
+	struct stat st;
+	ssize_t n;
+
+	if (lstat(path, &st) < 0)
+		return true; /* what else may be wrong is seen when the directory is tried */
+	if ((st.st_mode & S_IFMT) != type)
+		return false;
+	if (type != S_IFREG)
+		return true;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	n = fd >= 0 ? read(fd, buf, sizeof(buf)) : 0;
+	for (ssize_t i = 0; i < n; i++) {
+		if (strchr("0123456789\n", buf[i]) == NULL || buf[i] == '\0')
+			return false; /* a pid is all that is in a lock file */
+	}
+	return n >= 0 && n < (ssize_t)sizeof(buf);
+}
+
+/* The socket and what a daemon has beside it. */
+static bool report_files(const char *path)
+{
+	static const struct {
+		const char *suffix, *what;
+		mode_t type;
+	} files[] = { { "", "socket", S_IFSOCK },
+		      { ".lock", "lock file", S_IFREG },
+		      { ".holder", "socket", S_IFSOCK } };
+	char file[300];
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		snprintf(file, sizeof(file), "%s%s", path, files[i].suffix);
+		if (!is_free(file, files[i].type)) {
+			report(MISSING, "socket",
+			       "a daemon will not replace it: use another --socket or "
+			       "$APPSWITCH_SOCKET, or remove it if nobody needs it",
+			       "%s exists and is no %s", file, files[i].what);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* As run judges it. */
+static void report_answering(int fd)
+{
+	struct ucred peer = { 0 };
+	socklen_t len = sizeof(peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid != 0 &&
+	    peer.uid != geteuid())
+		report(MISSING, "daemon",
+		       "'run' trusts only root's and this user's own; use another --socket or "
+		       "$APPSWITCH_SOCKET",
+		       "runs as user %u", (unsigned)peer.uid);
+	else
+		report(OK, "daemon", NULL, "answers");
+}
+
 static void check_daemon(const char *socket_opt)
 {
 	_cleanup_close_ int fd = -1;
@@ -482,7 +555,7 @@ static void check_daemon(const char *socket_opt)
 	fd = ctl_connect(path);
 	if (fd >= 0) {
 		report(OK, "socket", NULL, "%s", path);
-		report(OK, "daemon", NULL, "answers");
+		report_answering(fd);
 		return;
 	}
 	if (fd != -ENOENT && fd != -ECONNREFUSED && fd != -ENOTDIR) {
@@ -492,8 +565,29 @@ static void check_daemon(const char *socket_opt)
 		       "%s: %s", path, strerror(-fd));
 		return;
 	}
+	if (!report_files(path))
+		return;
 	report_place(path);
 	report(OK, "daemon", NULL, "none answers; 'run' starts an embedded one");
+}
+
+/* With a socket of its own: what may be wrong with the user's was judged before. */
+static void check_run(void)
+{
+	char why[512] = "";
+	int r = doctor_try_run(why, sizeof(why));
+
+	if (r == 0)
+		report(OK, "run", NULL, "'appswitch run -- true' works");
+	else if (r == TRY_RUN_FAILED)
+		report(MISSING, "run",
+		       "that is what 'appswitch run -- true' says here; the lines above may "
+		       "say "
+		       "why",
+		       "%s", why);
+	else
+		report(LIMITED, "run", "make /tmp writable, or set $TMPDIR",
+		       "could not be tried: %s", strerror(-r));
 }
 
 int cmd_doctor(int argc, char **argv)
@@ -532,11 +626,13 @@ int cmd_doctor(int argc, char **argv)
 	if (lab == MAP_FAILED)
 		return cli_error("doctor", "%s", strerror(errno));
 	(void)signal(SIGPIPE, SIG_IGN); /* a half of the lab that died is a result */
+	(void)signal(SIGCHLD, SIG_DFL); /* ignored, children would leave no status */
 	lab_run(lab);
 	for (size_t i = 0; i < ARRAY_SIZE(checks); i++)
 		checks[i](lab);
 	(void)munmap(lab, sizeof(*lab));
 	check_daemon(socket_opt);
+	check_run();
 	if (missing_count == 0)
 		printf("'appswitch run' can work here.\n");
 	else

@@ -63,7 +63,9 @@ static const struct command commands[] = {
 	  "objects\n" SOCKET_OPTION },
 	{ "doctor", cmd_doctor, "check what this host can do", "[OPTION]...",
 	  "Tries every kernel feature that is used, as the current user, and says for\n"
-	  "each one that is not there what works without it and how to get it.\n"
+	  "each one that is not there what works without it and how to get it. Then looks\n"
+	  "at the control socket, and tries 'run -- true' with one of its own in $TMPDIR\n"
+	  "or /tmp, for at most 15 s.\n"
 	  "\n"
 	  "  ok                it works\n"
 	  "  limited           'run' works; the line says what does not, or is slower\n"
