@@ -4,7 +4,7 @@
 need python3 jq nginx wrk redis-server redis-cli
 need_switch "about the daemon"
 require_seccomp_notify
-KILLS=${KILLS:-20}
+KILLS=${KILLS:-100}
 SEED=${SEED:-$RANDOM}
 say "SEED=$SEED KILLS=$KILLS"
 RANDOM=$SEED

@@ -53,6 +53,17 @@ timeout 100 /usr/bin/python3 "$R" stopped "$APPSWITCH" 20
 wait_for "only the one app" apps_are 1
 healthy
 
+cgroup=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
+if [ -n "$cgroup" ] && mkdir "$cgroup/appswitch-test.$$" 2>/dev/null; then
+	rmdir "$cgroup/appswitch-test.$$"
+	check "apps frozen (cgroup freezer) in the middle of calls"
+	timeout 100 /usr/bin/python3 "$R" stopped "$APPSWITCH" 20 "$cgroup/appswitch-test.$$"
+	wait_for "only the one app" apps_are 1
+	healthy
+else
+	say "no cgroup of its own to be had here: the freezer was not tried"
+fi
+
 check "a server starved of CPU (SCHED_IDLE, beside busy loops)"
 timeout 100 /usr/bin/python3 "$R" starved "$APPSWITCH"
 healthy

@@ -304,7 +304,45 @@ def killed(appswitch, kind, n):
     print(f"  {n} apps killed ({kind})")
 
 
-def stopped(appswitch, n):
+class Freezer:
+    """Stops an app with the cgroup freezer (cgroups(7)), which no signal ends."""
+
+    def __init__(self, path):
+        self.path = path
+        os.mkdir(path)
+
+    def write(self, name, value):
+        with open(os.path.join(self.path, name), "w", encoding="ascii") as f:
+            f.write(str(value))
+
+    def stop(self, p):
+        self.write("cgroup.procs", p.pid)
+        self.write("cgroup.freeze", 1)
+
+    def go(self, _):
+        self.write("cgroup.freeze", 0)
+
+    def end(self):
+        for _ in range(500):
+            try:
+                return os.rmdir(self.path)
+            except OSError:
+                time.sleep(0.01)
+        raise RuntimeError(f"{self.path} is not empty")
+
+
+class Signals:
+    def stop(self, p):
+        p.send_signal(signal.SIGSTOP)
+
+    def go(self, p):
+        p.send_signal(signal.SIGCONT)
+
+    def end(self):
+        pass
+
+
+def stopped(appswitch, n, cgroup=None):
     """While one app after the other is stopped in mid-call, another one connects without a pause."""
     until = os.environ["T"] + "/stopped-done"
     good = subprocess.Popen([appswitch, "run", "--ip", "10.9.7.100", "--", "/usr/bin/python3",
@@ -312,27 +350,30 @@ def stopped(appswitch, n):
     apps = []
     for i in range(int(n)):
         p = app(appswitch, f"10.9.7.{i + 1}", "worker", "mixed", "10.9.0.1")
+        how = Freezer(f"{cgroup}.{i}") if cgroup else Signals()
         time.sleep(RND.uniform(0, 0.05))
-        p.send_signal(signal.SIGSTOP)
-        apps.append(p)
+        how.stop(p)
+        apps.append((p, how))
         if len(apps) > 5:
             # Some go on, some die while stopped.
-            q = apps.pop(0)
+            q, how = apps.pop(0)
             if i % 2:
-                q.send_signal(signal.SIGCONT)
+                how.go(q)
                 time.sleep(RND.uniform(0, 0.02))
             q.kill()
             q.wait()
             q.stdout.close()
+            how.end()
     # With six apps stopped for two seconds, still no pause for the others.
     time.sleep(2)
     with open(until, "w", encoding="utf-8"):
         pass
     out = good.communicate(timeout=40)[0]
-    for q in apps:
+    for q, how in apps:
         q.kill()
         q.wait()
         q.stdout.close()
+        how.end()
     os.unlink(until)
     print("  " + out.strip())
     assert good.returncode == 0, out
