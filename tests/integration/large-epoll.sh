@@ -5,12 +5,12 @@
 need python3 jq
 need_switch "about the switch's own ways"
 require_seccomp_notify
-LARGE="/usr/bin/python3 $LIB/large_epoll.py"
+LARGE=(/usr/bin/python3 "$LIB/large_epoll.py")
 KILLS=${KILLS:-15}
 start_daemon --node n1
 
-app v4 --ip 10.0.0.5 --ip fd00::5 -- $LARGE serve 0.0.0.0 80
-app v6 --ip 10.0.0.5 --ip fd00::5 -- $LARGE serve :: 81 --nonblocking
+app v4 --ip 10.0.0.5 --ip fd00::5 -- "${LARGE[@]}" serve 0.0.0.0 80
+app v6 --ip 10.0.0.5 --ip fd00::5 -- "${LARGE[@]}" serve :: 81 --nonblocking
 wait_port 10.0.0.5 80
 wait_port fd00::5 81
 
@@ -35,7 +35,7 @@ for target in "10.0.0.5 80 AF_INET 10.0.0.9" "10.0.0.5 81 AF_INET6 10.0.0.9" \
 	read -r vip port family client <<<"$target"
 	for mode in "" --blocking; do
 		check "$vip port $port ${mode:-non-blocking}: addresses, options, events as TCP's"
-		run --ip 10.0.0.9 --ip fd00::9 -- $LARGE ask "$vip" "$port" 20 --bytes 100000 $mode >"$T/got"
+		run --ip 10.0.0.9 --ip fd00::9 -- "${LARGE[@]}" ask "$vip" "$port" 20 --bytes 100000 ${mode:+"$mode"} >"$T/got"
 		assert_eq 20 "$(wc -l <"$T/got")" "answers"
 		ends "$family" "$client" "$vip"
 	done
@@ -46,14 +46,14 @@ jq -e '.server | .again == "EINVAL" and .bind == "EINVAL" and .listen == "EINVAL
 	(.ifconf | index("10.0.0.9") | not)' "$T/got" >/dev/null || fail "$(head -n 1 "$T/got")"
 
 check "a client that listens on the same port itself"
-run --ip 10.0.0.9 -- $LARGE ask 10.0.0.5 80 5 --listen 80 --bytes 10000 >"$T/got"
+run --ip 10.0.0.9 -- "${LARGE[@]}" ask 10.0.0.5 80 5 --listen 80 --bytes 10000 >"$T/got"
 assert_eq 5 "$(wc -l <"$T/got")" "answers"
 ends AF_INET 10.0.0.9 10.0.0.5
 
 check "it is what was meant: get connections says tcp, and who is connected"
 mkfifo "$T/end"
 exec {end}<>"$T/end"
-"$APPSWITCH" run --ip 10.0.0.9 -- $LARGE ask 10.0.0.5 80 1 --hold <"$T/end" >"$T/hold.log" 2>&1 &
+"$APPSWITCH" run --ip 10.0.0.9 -- "${LARGE[@]}" ask 10.0.0.5 80 1 --hold <"$T/end" >"$T/hold.log" 2>&1 &
 PID[hold]=$!
 ORDER+=(hold)
 wait_line hold.log '^{'
@@ -77,19 +77,19 @@ none() { get connections | jq -e 'length == 0'; }
 wait_for "the end of the connection" none
 
 check "nobody there: refused as ever"
-run --ip 10.0.0.9 -- $LARGE ask 10.0.0.5 99 2 >"$T/got"
+run --ip 10.0.0.9 -- "${LARGE[@]}" ask 10.0.0.5 99 2 >"$T/got"
 assert_eq '{"connect": "ECONNREFUSED"}' "$(sort -u "$T/got")"
-run --ip 10.0.0.9 -- $LARGE ask 10.0.0.5 99 2 --blocking >"$T/got"
+run --ip 10.0.0.9 -- "${LARGE[@]}" ask 10.0.0.5 99 2 --blocking >"$T/got"
 assert_eq '{"connect": "ECONNREFUSED"}' "$(sort -u "$T/got")"
 
 check "a listener that ends with the connection not accepted: its client sees the end"
 mkfifo "$T/nap"
 exec {nap}<>"$T/nap"
-"$APPSWITCH" run --ip 10.0.0.6 -- $LARGE serve 0.0.0.0 80 --nap <"$T/nap" >"$T/nap.log" 2>&1 &
+"$APPSWITCH" run --ip 10.0.0.6 -- "${LARGE[@]}" serve 0.0.0.0 80 --nap <"$T/nap" >"$T/nap.log" 2>&1 &
 PID[nap]=$!
 ORDER+=(nap)
 wait_line nap.log '^listens'
-app client --ip 10.0.0.9 -- $LARGE ask 10.0.0.6 80 1 --warm 10.0.0.5 80
+app client --ip 10.0.0.9 -- "${LARGE[@]}" ask 10.0.0.6 80 1 --warm 10.0.0.5 80
 waits() { get connections | jq -e 'map(.kind) == ["tcp"]'; }
 wait_for "the connection" waits
 echo >&"$nap"
@@ -98,20 +98,20 @@ await client
 [ "$STATUS" != 0 ] || fail "the client did not notice: $(cat "$T/client.log")"
 
 check "kills of the daemon at random instants: no connect fails, nothing is lost; small sets, too"
-app again --ip 10.0.0.9 -- $LARGE ask 10.0.0.5 80 1 --until "$T/done" --bytes 20000
-app again6 --ip 10.0.0.10 -- $LARGE ask 10.0.0.5 81 1 --until "$T/done" --blocking
-app small --ip 10.0.0.11 -- $LARGE ask 10.0.0.5 80 1 --until "$T/done" --items 20
+app again --ip 10.0.0.9 -- "${LARGE[@]}" ask 10.0.0.5 80 1 --until "$T/done" --bytes 20000
+app again6 --ip 10.0.0.10 -- "${LARGE[@]}" ask 10.0.0.5 81 1 --until "$T/done" --blocking
+app small --ip 10.0.0.11 -- "${LARGE[@]}" ask 10.0.0.5 80 1 --until "$T/done" --items 20
 for ((k = 0; k < KILLS; k++)); do
 	sleep "$(printf 0.%03d $((RANDOM % 300)))" # the random instant
 	kill_daemon
 	start_daemon --node n1
 	for c in again again6 small v4 v6; do
-		alive $c || fail "kill $k: $c ended: $(tail -n 3 "$T/$c.log")"
+		alive "$c" || fail "kill $k: $c ended: $(tail -n 3 "$T/$c.log")"
 	done
 done
 touch "$T/done"
 for c in again again6 small; do
-	await $c 30000
+	await "$c" 30000
 	assert_eq 0 "$STATUS" "$c: $(tail -n 3 "$T/$c.log")"
 	say "$c: $(cat "$T/$c.log")"
 done

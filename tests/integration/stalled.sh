@@ -227,7 +227,7 @@ mkfifo "$T/go"
 app client --ip 10.0.0.7 -- /usr/bin/python3 "$T/client.py" "$T/go"
 wait_line client.log '^ready'
 for i in $(seq 62); do
-	app fill$i -- sleep 60
+	app "fill$i" -- sleep 60
 done
 full() { [ "$(get apps | jq length)" = 64 ]; }
 wait_for "64 apps" full
@@ -235,7 +235,7 @@ app share --ip 10.0.0.6 -- /usr/bin/python3 "$T/share.py" "$T/go" # its reader i
 wait_line client.log '^well'
 say "$(grep slowest "$T/client.log")"
 for i in $(seq 62); do
-	stop fill$i KILL
+	stop "fill$i" KILL
 done 2>/dev/null
 stop share KILL
 stop client KILL
