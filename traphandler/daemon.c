@@ -94,7 +94,7 @@ static bool answers(const char *path)
 
 	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
 	return fd >= 0 && (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 ||
-			   errno == EAGAIN || errno == EPROTOTYPE);
+			   (errno != ECONNREFUSED && errno != ENOENT));
 }
 
 /* A lock file has nothing in it but a pid: anything else is somebody's own file. */
@@ -460,10 +460,7 @@ int daemon_run(const struct daemon_config *cfg)
 	signal(SIGPIPE, SIG_IGN);
 	d->sw.max_listeners = raise_nofile();
 	r = epoll_readd_reserve();
-	if (r < 0)
-		return say("file descriptors", r);
-
-	r = set_up(d, &a, &adopting);
+	r = r < 0 ? say("file descriptors", r) : set_up(d, &a, &adopting);
 	if (r == 0)
 		r = start_workers(d, &a, adopting);
 	if (r == 0) {

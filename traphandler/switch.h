@@ -51,6 +51,7 @@ struct app {
 	atomic_bool large_epoll; /* one of its sets was seen to be (trap/target.h) */
 	atomic_bool has_private; /* it has listened where only it is heard (conn/listen.h) */
 	atomic_bool carried;	 /* it has had TCP connections of carry.h */
+	atomic_uint carried_s;	 /* ... the last one at this time (sockrec_now()) */
 	pthread_mutex_t
 		listen_lock;  /* listening and connecting in its own namespace, in turn */
 	atomic_uint replaced; /* files so far (conn/replace.h) */

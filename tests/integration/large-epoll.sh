@@ -45,6 +45,26 @@ check "the server's end is no way into the client's namespace"
 jq -e '.server | .again == "EINVAL" and .bind == "EINVAL" and .listen == "EINVAL" and
 	(.ifconf | index("10.0.0.9") | not)' "$T/got" >/dev/null || fail "$(head -n 1 "$T/got")"
 
+check "a client that delays its handshake (TCP_QUICKACK 0) is connected as well"
+run --ip 10.0.0.9 -- "${LARGE[@]}" ask 10.0.0.5 80 20 --slowack >"$T/got"
+assert_eq 20 "$(wc -l <"$T/got")" "answers"
+
+check "a server end that its app gets out of the connection hears nobody in the client's namespace"
+mkfifo "$T/fed"
+exec {fed}<>"$T/fed"
+app hunter --ip 10.0.0.6 -- "$LEAVE_CONNECTION" 80 7777
+wait_port 10.0.0.6 80
+"$APPSWITCH" run --ip 10.0.0.9 -- "${LARGE[@]}" prey 10.0.0.6 80 7777 <"$T/fed" >"$T/prey.log" 2>&1 &
+PID[prey]=$!
+ORDER+=(prey)
+wait_line prey.log '^connected'
+await hunter 60000
+assert_eq 0 "$STATUS" "$(cat "$T/hunter.log")"
+say "$(paste -sd ';' "$T/hunter.log")"
+! grep -q '^read' "$T/hunter.log" || fail "it read from the client's loopback"
+echo >&"$fed"
+await prey
+
 check "a client that listens on the same port itself"
 run --ip 10.0.0.9 -- "${LARGE[@]}" ask 10.0.0.5 80 5 --listen 80 --bytes 10000 >"$T/got"
 assert_eq 5 "$(wc -l <"$T/got")" "answers"

@@ -2,11 +2,14 @@
 
   serve ADDR PORT [OPTIONS]     echoes; the first line of a connection is answered with what the
                                 server sees of it (JSON); --nap: accepts only after a byte on stdin
+  prey ADDR PORT SECRET         two connections, a byte each; serves SECRET on its own loopback
+                                until a byte comes on stdin; says who asked for it
   ask ADDR PORT N [OPTIONS]     N connections in turn, each in a set with ITEMS other files; prints
                                 what both ends saw (JSON, a line each)
      --items I   others in the set (default 1000)     --blocking
      --listen P  listens on port P itself, too        --until FILE   until that exists, for N
      --bytes B   echoes so many bytes as well         --hold         then waits for stdin's end
+     --slowack   with TCP_QUICKACK 0
      --warm A P  the connection before, by which the set is measured, goes there
 Everything that is not as TCP would have it ends it with a message."""
 import argparse
@@ -130,6 +133,8 @@ def ask_once(o, st):
     family = socket.AF_INET6 if ":" in o.addr else socket.AF_INET
     with socket.socket(family) as s:
         s.setblocking(o.blocking)
+        if o.slowack:
+            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
         if o.blocking:
             # registered only to be in the set: a fresh socket is ready (HUP) at once
             st.epoll.register(s, select.EPOLLIN | select.EPOLLET)
@@ -171,8 +176,29 @@ def ask_once(o, st):
         return {"client": mine, "server": theirs}
 
 
+def prey(o):
+    st = Set(o.items)
+    own = socket.create_server(("127.0.0.1", o.n))
+    kept = []
+    for _ in range(2):
+        s = socket.socket()
+        st.epoll.register(s, select.EPOLLIN)
+        s.connect((o.addr, o.port))
+        s.sendall(b"x")
+        kept.append(s)
+    print("connected", flush=True)
+    waits = select.poll()
+    waits.register(own, select.POLLIN)
+    waits.register(0, select.POLLIN)
+    while True:
+        for fd, _ in waits.poll():
+            if fd == 0:
+                return
+            with own.accept()[0] as c:
+                c.sendall(b"secret")
+
+
 def ask(o):
-    resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
     st = Set(o.items)
     # the first one is put back into the set, and the set is measured by it
     warm = {**vars(o), "bytes": 0, "hold": False}
@@ -196,7 +222,7 @@ def ask(o):
 
 
 p = argparse.ArgumentParser()
-p.add_argument("what", choices=("serve", "ask"))
+p.add_argument("what", choices=("serve", "ask", "prey"))
 p.add_argument("addr")
 p.add_argument("port", type=int)
 p.add_argument("n", type=int, nargs="?", default=1)
@@ -205,7 +231,8 @@ p.add_argument("--listen", type=int, default=0)
 p.add_argument("--bytes", type=int, default=0)
 p.add_argument("--until")
 p.add_argument("--warm", nargs=2)
-for flag in ("blocking", "nonblocking", "nap", "hold"):
+for flag in ("slowack", "blocking", "nonblocking", "nap", "hold"):
     p.add_argument("--" + flag, action="store_true")
 options = p.parse_args()
-{"serve": serve, "ask": ask}[options.what](options)
+resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
+{"serve": serve, "ask": ask, "prey": prey}[options.what](options)

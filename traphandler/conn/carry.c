@@ -13,6 +13,7 @@
 #include <appswitch/util.h>
 
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -35,9 +36,12 @@ static unsigned n_carried; /* under sw->lock */
 
 bool carry_wanted(struct trap *t, const struct sock *s, const struct as_endpoint *dest)
 {
+	uint32_t mark = standin_mark(s->fd); /* its own, or of an earlier connection */
+
 	return t->app->appns != APPNS_UNABLE && replace_is_costly(t, trap_int(t, 0)) &&
 	       !as_addr_is_loopback(&dest->addr) && !as_addr_eq(&dest->addr, &t->app->ip4) &&
-	       !as_addr_eq(&dest->addr, &t->app->ip6) && standin_mark(s->fd) == 0;
+	       !as_addr_eq(&dest->addr, &t->app->ip6) &&
+	       (mark == 0 || (mark & APPNS_MARK_MASK) == APPNS_MARK);
 }
 
 static bool has_room(struct trap *t)
@@ -50,8 +54,8 @@ static bool has_room(struct trap *t)
 	return room;
 }
 
-/* @fd is @l's from now on. False: it stays the caller's. */
-static bool enlist(struct trap *t, struct listener *l, uint64_t client, int fd)
+/* @fd is @l's from now on. -ENOMEM, or -ECONNREFUSED if that has ended: it stays the caller's. */
+static int enlist(struct trap *t, struct listener *l, uint64_t client, int fd)
 {
 	struct sockaddr_storage ss = { 0 };
 	socklen_t len = sizeof(ss);
@@ -59,7 +63,7 @@ static bool enlist(struct trap *t, struct listener *l, uint64_t client, int fd)
 	bool gone;
 
 	if (c == NULL)
-		return false;
+		return -ENOMEM;
 	*c = (struct carried){ .app = t->app, .client = client, .fd = fd };
 	if (getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
 		(void)as_endpoint_from_sockaddr(&ss, len, &c->from);
@@ -76,7 +80,7 @@ static bool enlist(struct trap *t, struct listener *l, uint64_t client, int fd)
 	pthread_mutex_unlock(&t->sw->lock);
 	if (gone)
 		free(c);
-	return !gone;
+	return gone ? -ECONNREFUSED : 0;
 }
 
 /* Under sw->lock: *@p goes; its descriptor is the caller's. */
@@ -157,21 +161,82 @@ static bool same_endpoint(const struct sockaddr_storage *a, const struct sockadd
 	       as_addr_eq(&x.addr, &y.addr);
 }
 
+/* Its app can do to @fd whatever the kernel lets a socket of the client's namespace do: it may exchange the
+ * file behind the number between our look and a call that is given to the kernel (CONTINUE). So it hears its client
+ * and nobody else, for good, whatever it is bound or connected to. */
+static int hear_only(int fd, const struct sockaddr_storage *client,
+		     const struct sockaddr_storage *own)
+{
+	struct sock_filter prog[2 + 2 * 8 + 2];
+	struct sock_fprog fprog = { .filter = prog };
+	struct as_endpoint from, to;
+	uint8_t words[32];
+	int n = 0, n_words, net, one = 1;
+
+	if (as_endpoint_from_sockaddr(client, sizeof(*client), &from) < 0 ||
+	    as_endpoint_from_sockaddr(own, sizeof(*own), &to) < 0)
+		return -EINVAL;
+	net = SKF_NET_OFF + (as_addr_is_v4(&from.addr) ? 12 : 8);
+	n_words = as_addr_is_v4(&from.addr) ? 1 : 4;
+	memcpy(words, from.addr.b + 16 - 4 * n_words, 4 * (size_t)n_words);
+	memcpy(words + 4 * n_words, to.addr.b + 16 - 4 * n_words, 4 * (size_t)n_words);
+	n_words *= 2;
+	prog[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0); /* ports */
+	prog[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
+						 (uint32_t)from.port << 16 | to.port, 0,
+						 (uint8_t)(2 * n_words + 1));
+	for (int i = 0; i < n_words; i++) {
+		const uint8_t *w = words + 4 * i;
+
+		prog[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+							 (uint32_t)(net + 4 * i));
+		prog[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
+							 (uint32_t)w[0] << 24 |
+								 (uint32_t)w[1] << 16 |
+								 (uint32_t)w[2] << 8 | w[3],
+							 0, (uint8_t)(2 * (n_words - i) - 1));
+	}
+	prog[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, ~0u);
+	prog[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, 0);
+	fprog.len = (unsigned short)n;
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &fprog, sizeof(fprog)) < 0 ||
+			       setsockopt(fd, SOL_SOCKET, SO_LOCK_FILTER, &one, sizeof(one)) < 0
+		       ? -errno
+		       : 0;
+}
+
+/* A client that has set TCP_DEFER_ACCEPT, or TCP_QUICKACK to 0, delays the last segment of the handshake. */
+static void acknowledge(int fd)
+{
+	int quick = 1;
+	socklen_t len = sizeof(quick);
+
+	(void)getsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &quick, &len);
+	setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &(int){ 1 }, sizeof(int));
+	if (!quick)
+		setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &(int){ 0 }, sizeof(int));
+}
+
 /* The connection of @s that @listening has; fd or -errno. */
 static int accept_own(int listening, const struct sock *s)
 {
 	struct pollfd p = { .fd = listening, .events = POLLIN };
-	struct sockaddr_storage peer = { 0 }, own = { 0 };
-	socklen_t peer_len = sizeof(peer), own_len = sizeof(own);
+	struct sockaddr_storage peer = { 0 }, own = { 0 }, at = { 0 };
+	socklen_t peer_len = sizeof(peer), own_len = sizeof(own), at_len = sizeof(at);
 	_cleanup_close_ int fd = -1;
+	int r;
 
+	acknowledge(s->fd);
 	if (poll(&p, 1, JOIN_MS) != 1)
 		return -ETIMEDOUT;
 	fd = accept4(listening, (struct sockaddr *)&peer, &peer_len, SOCK_CLOEXEC);
 	if (fd < 0 || getsockname(s->fd, (struct sockaddr *)&own, &own_len) < 0)
 		return -errno;
-	if (!same_endpoint(&peer, &own))
+	if (!same_endpoint(&peer, &own) || getsockname(fd, (struct sockaddr *)&at, &at_len) < 0)
 		return -EADDRNOTAVAIL;
+	r = hear_only(fd, &peer, &at);
+	if (r < 0)
+		return r;
 	return setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &(int){ 0 }, sizeof(int)) < 0
 		       ? -errno
 		       : fd_steal(&fd);
@@ -251,11 +316,16 @@ int carry_connect(struct trap *t, const struct sock *s, struct listener *l,
 	}
 	inherit(t, l, fd);
 	server = sock_cookie(fd);
+	/* first: a sweep that does not look there takes the record for that of a closed socket */
+	t->app->carried_s = sockrec_now();
+	t->app->carried = true;
 	r = sockrec_add_carried(t->sw->socks, server, t->app->id, l->app->id, l->anchor);
-	if (r < 0 || !enlist(t, l, client, fd)) {
+	if (r == 0)
+		r = enlist(t, l, client, fd);
+	if (r < 0) {
 		close(fd);
 		carry_undo(s->fd);
-		return r < 0 ? -EOPNOTSUPP : -ECONNREFUSED;
+		return r == -ECONNREFUSED ? r : -EOPNOTSUPP;
 	}
 	r = standin_announce(l, client);
 	if (r < 0) {
@@ -263,7 +333,6 @@ int carry_connect(struct trap *t, const struct sock *s, struct listener *l,
 		return r;
 	}
 	sockrec_announced(t->sw->socks, server);
-	t->app->carried = true;
 	t->call->stage = ST_CONNECTED;
 	standin_set_mark(s->fd, APPNS_MARK);
 	return 0;

@@ -360,7 +360,8 @@ static bool connect_again(struct trap *t, const struct sock *s)
 		return false;
 	if (info.tcpi_state == TCP_LISTEN)
 		trap_reply_errno(t, EISCONN);
-	else if ((mark & APPNS_MARK_MASK) == APPNS_MARK && (mark & STANDIN_PENDING))
+	else if ((mark & APPNS_MARK_MASK) == APPNS_MARK &&
+		 ((mark & STANDIN_PENDING) || answered_same(t, sock_cookie(s->fd))))
 		answer_connected(t, s);
 	else
 		trap_reply_continue(t);
@@ -492,8 +493,10 @@ int connect_outcome(struct trap *t, struct sock *s)
 		pool_resume_later(t->sw, slot);
 		return -EINPROGRESS;
 	}
-	if (r == 0)
+	if (r == 0) {
 		standin_change_mark(fd, STANDIN_PENDING, 0);
+		sockrec_move(t->sw->socks, sock_cookie(s->fd), sock_cookie(fd));
+	}
 	close(fd);
 	return 0;
 }

@@ -430,6 +430,9 @@ void handle_setsockopt(struct trap *t)
 		return;
 	if (denied(level, name))
 		trap_reply_errno(t, ENOPROTOOPT);
+	else if (s.kind == SOCK_CARRIED && level == SOL_SOCKET &&
+		 (name == SO_ATTACH_FILTER || name == SO_DETACH_FILTER))
+		trap_reply_value(t, 0); /* it has one of ours, locked (carry.c) */
 	else if (s.kind == SOCK_CARRIED && is_tcp(&s, level, name))
 		trap_reply_continue(t);
 	else if (s.kind != SOCK_NATIVE && holds_pointer(level, name))

@@ -11,6 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* So long after its last connection by TCP an app is no longer looked into, if it has none. */
+#define CARRIED_FORGET_S 10u
+
 /* @network is NULL for who may see all of them. */
 static bool shows(const char *network, const char *of)
 {
@@ -72,6 +75,16 @@ static void done(struct dump *dump)
 	free(dump->tcp);
 }
 
+/* It has none now. One that is being made sets first the time and then the flag. */
+static void forget_carried(struct app *app)
+{
+	if (sockrec_now() - app->carried_s <= CARRIED_FORGET_S)
+		return;
+	app->carried = false;
+	if (sockrec_now() - app->carried_s <= CARRIED_FORGET_S)
+		app->carried = true;
+}
+
 /* What is in the apps' own namespaces. False: not all could be seen. */
 static bool dump_tcp(struct switch_ctx *sw, struct dump *dump)
 {
@@ -80,6 +93,7 @@ static bool dump_tcp(struct switch_ctx *sw, struct dump *dump)
 
 	pthread_mutex_lock(&sw->lock);
 	for (app = sw->apps; app != NULL; app = next) {
+		size_t before = dump->n_tcp;
 		int r;
 
 		if (!app->carried) {
@@ -92,8 +106,10 @@ static bool dump_tcp(struct switch_ctx *sw, struct dump *dump)
 		r = appns_diag(app);
 		if (r >= 0)
 			r = diag_dump_tcp(r, on_tcp, dump);
-		else
+		if (r < 0)
 			app->carried = false; /* they are not shown, and not counted */
+		else if (dump->n_tcp == before)
+			forget_carried(app);
 		all = r == 0 && all;
 		pthread_mutex_lock(&sw->lock);
 		next = app->ended ? NULL : app->next;
