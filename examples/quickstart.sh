@@ -8,7 +8,8 @@
 set -euo pipefail
 cd "${BASH_SOURCE[0]%/*}/.."
 
-BUILD=(gcc cmake ninja-build pkg-config libc6-dev libseccomp-dev libuv1-dev libjansson-dev)
+BUILD=(gcc cmake ninja-build pkg-config libc6-dev libseccomp-dev libuv1-dev libjansson-dev
+	libssl-dev)
 DEMO=(python3 curl)
 BRIDGE=(iperf3 iproute2 gnuplot-nox)
 VIP=10.0.0.5 PORT=80

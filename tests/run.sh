@@ -11,7 +11,7 @@ cd "${BASH_SOURCE[0]%/*}/.."
 ROOT=$PWD
 
 BUILD_PACKAGES=(gcc clang cmake ninja-build pkg-config libc6-dev linux-libc-dev
-	libseccomp-dev libuv1-dev libjansson-dev libcmocka-dev)
+	libseccomp-dev libuv1-dev libjansson-dev libssl-dev libcmocka-dev)
 CHECK_PACKAGES=(clang-format clang-tidy shellcheck binutils)
 TEST_PACKAGES=(python3 libpython3.11-testsuite curl nginx-light wrk redis-server redis-tools
 	iperf iperf3 iproute2 procps util-linux gnuplot-nox)
