@@ -145,6 +145,8 @@ void core_new_generation(struct gossip *g, uint32_t above)
 	struct wire_member w = members_wire(&g->members, 0, 0);
 	uint64_t last = g->table.owner[g->members.m[0].owner].high;
 
+	if (above == UINT32_MAX)
+		return; /* whoever said that wants no answer */
 	w.version = (uint64_t)(above + 1) << 32;
 	members_set(&g->members, 0, &w);
 	g->table.owner[g->members.m[0].owner].generation = above + 1;
