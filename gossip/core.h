@@ -70,8 +70,9 @@
 #define RETRY_EVERY (1 * S)
 #define SEED_TURN   5 /* every so many retries */
 /* Rows that were given new versions are everywhere before the floor takes the old ones. */
-#define FLOOR_DELAY (3 * S)
-#define BURIED_FEW  32
+#define FLOOR_DELAY	(3 * S)
+#define BURIED_FEW	32
+#define GENERATION_JUMP 4096
 /* Left members are remembered for a day: as long as anyone may be away with an older view. */
 #define FORGET_LEFT (86400ull * S)
 #define GONE_MAX    1024 /* and four times the live ones */

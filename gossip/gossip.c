@@ -155,7 +155,7 @@ static void raise_floor(struct gossip *g)
 		return;
 	w.floor = g->floor_next;
 	w.version++;
-	members_set(&g->members, 0, &w);
+	members_set(&g->members, 0, &w, &g->rng);
 	table_raise_floor(&g->table, g->members.m[0].owner, w.floor, core_row_gone, g);
 	news_member(g, 0);
 }
@@ -265,7 +265,7 @@ void gossip_set_addr(struct gossip *g, uint64_t now, const struct as_endpoint *a
 
 	core_enter(g, now);
 	w.addr = *addr;
-	members_set(&g->members, 0, &w);
+	members_set(&g->members, 0, &w, &g->rng);
 	core_new_incarnation(g);
 	core_leave(g);
 }
@@ -278,7 +278,7 @@ void gossip_leave(struct gossip *g, uint64_t now)
 	core_new_incarnation(g);
 	w = members_wire(&g->members, 0, 0);
 	w.state = GOSSIP_LEFT;
-	members_set(&g->members, 0, &w);
+	members_set(&g->members, 0, &w, &g->rng);
 	g->left = true;
 	for (unsigned round = 0; round < 3; round++) {
 		g->news.next = g->now;

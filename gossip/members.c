@@ -174,7 +174,8 @@ static void list_del(struct members *ms, uint32_t i)
 	ms->m[last].pos = ms->m[i].pos;
 }
 
-/* A newcomer at the end would be the last that everybody probes. */
+/* A newcomer at the end would be the last that everybody probes; half a cluster that came back
+ * would not be probed at all for as long as the other half takes. */
 static void random_place(struct members *ms, uint32_t i, uint64_t *rng)
 {
 	uint32_t pos = ms->m[i].pos, other = mix_below(rng, ms->n_live), j = ms->live[other];
@@ -221,7 +222,7 @@ uint32_t members_add(struct members *ms, const struct wire_member *w, uint64_t *
 	return i;
 }
 
-void members_set(struct members *ms, uint32_t i, const struct wire_member *w)
+void members_set(struct members *ms, uint32_t i, const struct wire_member *w, uint64_t *rng)
 {
 	struct member *m = &ms->m[i];
 	bool move = members_is_live(m->state) != members_is_live(w->state);
@@ -236,6 +237,8 @@ void members_set(struct members *ms, uint32_t i, const struct wire_member *w)
 	m->state = w->state;
 	if (move)
 		list_put(ms, i);
+	if (move && i != 0 && members_is_live(w->state))
+		random_place(ms, i, rng);
 	count_in(ms, m);
 }
 

@@ -48,8 +48,9 @@ void members_done(struct members *ms);
 uint32_t members_find(const struct members *ms, uint64_t id); /* or NONE */
 /* A new member as @w says, at a random place of its list. Its index, or NONE (no memory). */
 uint32_t members_add(struct members *ms, const struct wire_member *w, uint64_t *rng);
-/* Takes over version, floor, address and state; moves it between the lists. */
-void members_set(struct members *ms, uint32_t i, const struct wire_member *w);
+/* Takes over version, floor, address and state; moves it between the lists, to a random place
+ * among the live. */
+void members_set(struct members *ms, uint32_t i, const struct wire_member *w, uint64_t *rng);
 void members_remove(struct members *ms, uint32_t i);
 /* As it goes on the wire, said by @from. */
 struct wire_member members_wire(const struct members *ms, uint32_t i, uint64_t from);

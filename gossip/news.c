@@ -128,13 +128,14 @@ static uint8_t contacts(const struct gossip *g, enum news_class class)
 {
 	uint32_t bits = 0;
 
-	if (class == NEWS_ROW && g->news.count[class] > MANY)
-		return CONTACT_MANY;
-	if (class == NEWS_MEMBER && g->news.count[class] > MANY_MEMBERS)
-		return CONTACT_MANY / 2;
 	while (g->members.n_live >> bits)
 		bits++;
-	return (uint8_t)(5 + bits * 7 / 10);
+	bits = 5 + bits * 7 / 10;
+	if (class == NEWS_ROW && g->news.count[class] > MANY && bits > CONTACT_MANY)
+		bits = CONTACT_MANY;
+	if (class == NEWS_MEMBER && g->news.count[class] > MANY_MEMBERS)
+		bits = CONTACT_MANY / 2;
+	return (uint8_t)bits;
 }
 
 /* It was sent once more: on to the next level, or done. */

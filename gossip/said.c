@@ -103,7 +103,7 @@ void core_set(struct gossip *g, uint32_t i, const struct wire_member *w, bool ne
 
 	if (m->state == GOSSIP_SUSPECT && w->state != GOSSIP_SUSPECT)
 		suspect_clear(g, i);
-	members_set(&g->members, i, w);
+	members_set(&g->members, i, w, &g->rng);
 	if (!members_is_live(w->state))
 		m->aux = (uint32_t)(g->now / S);
 	follow_rows(g, i, w);
@@ -118,7 +118,7 @@ void core_new_incarnation(struct gossip *g)
 	struct wire_member w = members_wire(&g->members, 0, 0);
 
 	w.version++;
-	members_set(&g->members, 0, &w);
+	members_set(&g->members, 0, &w, &g->rng);
 	news_member(g, 0);
 }
 
@@ -140,16 +140,20 @@ static void reversion_rows(struct gossip *g, uint64_t last)
 	}
 }
 
+/* A life that lost its disk and its clock may hear only of an older one than its last; a jump of
+ * random width keeps it from taking the very generation that the last one took. */
 void core_new_generation(struct gossip *g, uint32_t above)
 {
+	uint32_t generation;
 	struct wire_member w = members_wire(&g->members, 0, 0);
 	uint64_t last = g->table.owner[g->members.m[0].owner].high;
 
-	if (above == UINT32_MAX)
+	if (above > UINT32_MAX - GENERATION_JUMP)
 		return; /* whoever said that wants no answer */
-	w.version = (uint64_t)(above + 1) << 32;
-	members_set(&g->members, 0, &w);
-	g->table.owner[g->members.m[0].owner].generation = above + 1;
+	generation = above + 1 + mix_below(&g->rng, GENERATION_JUMP);
+	w.version = (uint64_t)generation << 32;
+	members_set(&g->members, 0, &w, &g->rng);
+	g->table.owner[g->members.m[0].owner].generation = generation;
 	reversion_rows(g, last);
 	if (g->settled) {
 		/* what that other process or life left behind goes too */
@@ -158,7 +162,7 @@ void core_new_generation(struct gossip *g, uint32_t above)
 	}
 	news_member(g, 0);
 	if (g->sink.generation != NULL)
-		g->sink.generation(g->sink.ctx, above + 1);
+		g->sink.generation(g->sink.ctx, generation);
 }
 
 /* Somebody has a row of ours that we did not write in this life, yet of this generation. */

@@ -94,26 +94,18 @@ static void go_on(struct gossip *g)
 	core_send(g, x->peer, &x->addr, x->via, buf, &w);
 }
 
-static void want(struct gossip *g, uint32_t member)
+static void want(struct gossip *g, uint32_t member, uint64_t above)
 {
 	struct transfer *x = &g->xfer;
 	struct member *m = &g->members.m[member];
-	uint32_t owner = core_owner(g, member);
-	struct owner *o;
 
-	if (owner == NONE || m->wanted)
+	if (m->wanted || core_owner(g, member) == NONE)
 		return;
-	o = &g->table.owner[owner];
 	if (x->n_want == x->cap_want &&
 	    !reply_grow((void **)&x->want, &x->cap_want, sizeof(*x->want)))
 		return;
 	m->wanted = 1;
-	x->want[x->n_want++] =
-		(struct want){ .member = member,
-			       .above = o->epoch == g->table.epoch ? o->base : o->high };
-	/* if that does not make us equal, the next time asks for all */
-	o->base = 0;
-	o->epoch = g->table.epoch;
+	x->want[x->n_want++] = (struct want){ .member = member, .above = above };
 }
 
 void sync_on_root(struct gossip *g, uint32_t peer, uint32_t root_members, uint32_t root_rows)
@@ -125,8 +117,6 @@ void sync_on_root(struct gossip *g, uint32_t peer, uint32_t root_members, uint32
 	struct wr w;
 	bool patient, calm;
 
-	if (rows)
-		table_agreed(&g->table);
 	if (members && rows) {
 		g->differ_since = 0;
 		g->joined = true;
@@ -315,7 +305,8 @@ void sync_on_summary(struct gossip *g, const struct wire_summary *s,
 		    (!g->xfer.active || g->xfer.peer == peer->id)) {
 			if (!g->xfer.active)
 				begin_transfer(g, peer);
-			want(g, i);
+			/* with the same highest version one of us has a hole below it */
+			want(g, i, s->high > mine.high ? mine.high : 0);
 			if (g->xfer.batch == 0)
 				re->go_on = true;
 		}

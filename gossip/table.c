@@ -94,8 +94,7 @@ uint32_t table_add_owner(struct table *t, uint64_t id)
 		t->owner = o;
 		t->cap_owners = cap;
 	}
-	t->owner[t->n_owners] =
-		(struct owner){ .id = id, .oldest = NONE, .newest = NONE, .epoch = t->epoch };
+	t->owner[t->n_owners] = (struct owner){ .id = id, .oldest = NONE, .newest = NONE };
 	return t->n_owners++;
 }
 
@@ -337,15 +336,6 @@ static uint32_t take_slot(struct table *t)
 	return i;
 }
 
-/* Before the first change after an agreement: all there was up to then was complete. */
-static void note_base(struct table *t, struct owner *o)
-{
-	if (o->epoch == t->epoch)
-		return;
-	o->base = o->high;
-	o->epoch = t->epoch;
-}
-
 int table_merge(struct table *t, uint32_t owner, const struct wire_row *w, uint32_t *ret_row)
 {
 	uint64_t service = service_hash(w->network, &w->vip, w->proto, w->port);
@@ -363,7 +353,6 @@ int table_merge(struct table *t, uint32_t owner, const struct wire_row *w, uint3
 		return -ENOMEM;
 	if (blob_put(t, w->data, w->deleted ? 0 : w->data_len, &data) < 0)
 		return -ENOMEM;
-	note_base(t, o);
 	if (known != 0) {
 		i = known - 1;
 		r = table_row(t, i);
@@ -424,7 +413,6 @@ void table_raise_floor(struct table *t, uint32_t owner, uint64_t floor,
 
 	if (floor <= o->floor)
 		return;
-	note_base(t, o);
 	o->floor = floor;
 	while (o->oldest != NONE && table_row(t, o->oldest)->version <= floor) {
 		uint32_t i = o->oldest;

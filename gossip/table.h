@@ -32,9 +32,7 @@ struct owner {
 	uint64_t id;
 	uint64_t floor, high;
 	uint64_t hash;	     /* sum over its rows; equal on two nodes: same rows */
-	uint64_t base;	     /* nothing at or below it is missing, as far as we know */
 	uint32_t generation; /* the owner's, as far as we know: names of rows mean this one */
-	uint32_t epoch;	     /* the last agreement of roots that base knows of */
 	uint32_t oldest, newest;
 	uint32_t n_live, n_buried;
 	bool hidden;
@@ -53,7 +51,6 @@ struct table {
 	uint32_t cap_key, cap_service;
 	uint32_t n_blobs, cap_blobs, free_blob;
 	uint32_t n_live, n_buried;
-	uint32_t epoch;
 	uint32_t hash[WIRE_BUCKETS], root;
 };
 
@@ -90,12 +87,6 @@ uint32_t table_above(const struct table *t, uint32_t owner, uint64_t version);
 uint32_t table_lookup(const struct table *t, const struct wire_row *key, uint32_t row);
 /* Borrowed until the row changes. */
 struct wire_row table_wire(const struct table *t, uint32_t i);
-
-/* Both sides' roots were equal just now: nothing is missing. */
-static inline void table_agreed(struct table *t)
-{
-	t->epoch++;
-}
 
 static inline bool table_visible(const struct table *t, const struct row *r)
 {

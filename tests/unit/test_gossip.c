@@ -227,6 +227,41 @@ static void test_a_partition_heals_however_long_it_was(void **state)
 	sim_free(s);
 }
 
+/* Members that came back together must not be probed last together. */
+static void test_a_second_partition_is_noticed_as_soon_as_the_first(void **state)
+{
+	struct sim *s = cluster(200);
+
+	(void)state;
+	for (unsigned round = 0; round < 2; round++) {
+		for (uint32_t i = 0; i < 200; i++)
+			s->node[i].side = i & 1;
+		sim_run(s, s->now + 10 * SIM_S);
+		for (uint32_t i = 0; i < 200; i++)
+			assert_int_equal(gossip_stats(s->node[i].g).live, 99);
+		sim_heal(s);
+		sim_run(s, s->now + 5 * SIM_S);
+		for (uint32_t i = 0; i < 200; i++)
+			assert_int_equal(gossip_stats(s->node[i].g).live, 199);
+	}
+	assert_int_equal(s->false_positives, 0);
+	sim_free(s);
+}
+
+static void test_who_left_is_forgotten_after_a_day(void **state)
+{
+	struct sim *s = cluster(3);
+
+	(void)state;
+	sim_leave(s, 2);
+	sim_run(s, s->now + 86000 * SIM_S);
+	assert_int_equal(gossip_stats(s->node[0].g).gone, 1);
+	sim_run(s, s->now + 500 * SIM_S);
+	assert_int_equal(gossip_stats(s->node[0].g).gone, 0);
+	assert_int_equal(gossip_stats(s->node[0].g).live, 1);
+	sim_free(s);
+}
+
 static void test_rows_of_the_dead_are_hidden_and_return_with_them(void **state)
 {
 	struct sim *s = cluster(5);
@@ -450,6 +485,8 @@ int main(void)
 		cmocka_unit_test(test_a_node_whose_generation_went_back_takes_a_new_one),
 		cmocka_unit_test(test_who_left_is_not_retried_nor_suspected_and_may_return),
 		cmocka_unit_test(test_a_partition_heals_however_long_it_was),
+		cmocka_unit_test(test_a_second_partition_is_noticed_as_soon_as_the_first),
+		cmocka_unit_test(test_who_left_is_forgotten_after_a_day),
 		cmocka_unit_test(test_rows_of_the_dead_are_hidden_and_return_with_them),
 		cmocka_unit_test(test_deletions_are_forgotten_in_the_end_and_do_not_come_back),
 		cmocka_unit_test(test_rows_of_any_size_arrive),
