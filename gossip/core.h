@@ -65,6 +65,7 @@
 #define DATAGRAM_STALL (500 * MS) /* a transfer without an answer is given up */
 #define STREAM_STALL   (3 * S)
 #define ASK_PER_S      20
+#define RESUMES	       8
 
 /* One gone member and, less often, one seed are asked each second, for ever. */
 #define RETRY_EVERY (1 * S)
@@ -156,6 +157,8 @@ struct gossip {
 	uint64_t ask_at; /* asking out of turn is paid for up to here */
 	struct transfer xfer;
 	uint32_t asked[256], asked_at[256]; /* rows asked for lately: hash, milliseconds */
+
+	uint32_t resume[RESUMES]; /* by peer: the row that the last answer to it ended with */
 
 	struct as_endpoint *seeds;
 	uint32_t n_seeds;

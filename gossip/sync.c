@@ -414,6 +414,22 @@ static void send_big_row(struct gossip *g, const struct wire_member *peer,
 	free(buf);
 }
 
+/* Where the answer begins. A peer that goes on where its last answer ended, as in the transfer
+ * of a large owner, is spared the walk there. */
+static uint32_t first_row(struct gossip *g, const struct out *o, uint32_t owner,
+			  uint64_t version)
+{
+	uint32_t at = g->resume[o->peer->id % RESUMES];
+	const struct row *r;
+
+	if (at < g->table.n_slots && version > g->table.owner[owner].floor) {
+		r = table_row(&g->table, at);
+		if (r->owner == owner && r->version == version)
+			return r->newer;
+	}
+	return table_above(&g->table, owner, version);
+}
+
 #define FETCHED_SIZE 19u
 
 /* Rows of one owner above a version. False: it stopped early and said so. */
@@ -421,7 +437,7 @@ static bool put_rows(struct gossip *g, struct out *o, const struct wire_fetch *f
 		     uint32_t owner)
 {
 	struct wire_fetch end = { .owner = f->owner, .version = f->version };
-	uint32_t i = table_above(&g->table, owner, f->version);
+	uint32_t i = first_row(g, o, owner, f->version);
 
 	for (; i != NONE; i = table_row(&g->table, i)->newer) {
 		struct wire_row row = table_wire(&g->table, i);
@@ -445,6 +461,7 @@ static bool put_rows(struct gossip *g, struct out *o, const struct wire_fetch *f
 		}
 		(void)wire_put_row(&o->w, &row);
 		end.version = row.version;
+		g->resume[o->peer->id % RESUMES] = i;
 	}
 	if (o->w.cap - o->w.len < 2 * FETCHED_SIZE && o->packets > 1)
 		(void)out_next(g, o);
