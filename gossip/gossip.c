@@ -109,14 +109,16 @@ static void forget_gone(struct gossip *g)
 		uint32_t i = g->members.gone[k];
 		const struct member *m = &g->members.m[i];
 
+		/* with its rows, if it ever had any, it stays: an owner's place is for ever */
+		if (m->owner != NONE)
+			continue;
 		if (m->state == GOSSIP_LEFT && now_s - m->aux > FORGET_LEFT / S)
 			oldest = i;
 		else if (g->members.n_gone > many &&
 			 (oldest == NONE || g->members.m[oldest].aux > m->aux))
 			oldest = i;
 	}
-	/* with its rows, if it has any, it stays: an owner's place is for ever */
-	if (oldest == NONE || g->members.m[oldest].owner != NONE)
+	if (oldest == NONE)
 		return;
 	news_forget(g, g->members.m[oldest].news);
 	members_remove(&g->members, oldest);
