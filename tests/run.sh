@@ -229,6 +229,7 @@ if [ $MODE != quick ]; then
 	step "cores are pure" check_pure
 fi
 step "tests" run_ctest build
+[ $MODE != full ] || step "100,000 schedules" build/tests/sim/gossip_schedules --count 100000
 [ $MODE = quick ] || step "tests under sanitizers" run_ctest build-sanitize -L asan
 step "nothing left behind" leftovers
 
