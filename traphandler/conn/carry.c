@@ -1,9 +1,8 @@
 #include "traphandler/conn/carry.h"
 
-#include "traphandler/conn/accept.h"
 #include "traphandler/conn/appns.h"
 #include "traphandler/conn/closer.h"
-#include "traphandler/conn/deliver.h"
+#include "traphandler/conn/inside.h"
 #include "traphandler/conn/replace.h"
 #include "traphandler/service/quota.h"
 #include "traphandler/service/registry.h"
@@ -36,12 +35,10 @@ static unsigned n_carried; /* under sw->lock */
 
 bool carry_wanted(struct trap *t, const struct sock *s, const struct as_endpoint *dest)
 {
-	uint32_t mark = standin_mark(s->fd); /* its own, or of an earlier connection */
-
-	return t->app->appns != APPNS_UNABLE && replace_is_costly(t, trap_int(t, 0)) &&
-	       !as_addr_is_loopback(&dest->addr) && !as_addr_eq(&dest->addr, &t->app->ip4) &&
-	       !as_addr_eq(&dest->addr, &t->app->ip6) &&
-	       (mark == 0 || (mark & APPNS_MARK_MASK) == APPNS_MARK);
+	/* the mark last: it takes a system call, and most connects end before. One of the app's stays */
+	return t->app->appns != APPNS_UNABLE && !inside_is_own(t->app, &dest->addr) &&
+	       replace_is_costly(t, trap_int(t, 0)) &&
+	       (standin_mark(s->fd) == 0 || appns_marked(s->fd));
 }
 
 static bool has_room(struct trap *t)
@@ -127,8 +124,7 @@ void carry_listener_gone(struct switch_ctx *sw, struct listener *l)
 	while (l->carried != NULL) {
 		int fd = delist(sw, &l->carried);
 
-		if (fd >= 0)
-			closer_put(sw, l->app, fd);
+		closer_put(sw, l->app, fd);
 	}
 }
 

@@ -350,8 +350,9 @@ static bool connect_again(struct trap *t, const struct sock *s)
 	struct tcp_info info = { 0 };
 	socklen_t len = sizeof(info);
 	uint32_t mark = standin_mark(s->fd);
+	bool ours = (mark & APPNS_MARK_MASK) == APPNS_MARK;
 
-	if ((mark & APPNS_MARK_MASK) == APPNS_MARK && (mark & STANDIN_UNSURE)) {
+	if (ours && (mark & STANDIN_UNSURE)) {
 		carry_undo(s->fd); /* an earlier daemon got no further */
 		return false;
 	}
@@ -360,8 +361,7 @@ static bool connect_again(struct trap *t, const struct sock *s)
 		return false;
 	if (info.tcpi_state == TCP_LISTEN)
 		trap_reply_errno(t, EISCONN);
-	else if ((mark & APPNS_MARK_MASK) == APPNS_MARK &&
-		 ((mark & STANDIN_PENDING) || answered_same(t, sock_cookie(s->fd))))
+	else if (ours && ((mark & STANDIN_PENDING) || answered_same(t, sock_cookie(s->fd))))
 		answer_connected(t, s);
 	else
 		trap_reply_continue(t);
