@@ -25,6 +25,7 @@ struct choice {
 	const char *socket;
 	const char *node;
 	const char *log;
+	int ready_fd; /* -1: not said */
 };
 
 static const struct {
@@ -149,11 +150,24 @@ static bool scan_key(struct key_scan *s, const char **ret_begin, size_t *ret_len
 	return false;
 }
 
+static bool is_open(json_int_t fd)
+{
+	return fd >= 0 && fd <= INT_MAX && fcntl((int)fd, F_GETFD) >= 0;
+}
+
 static int config_key(const char *path, unsigned line, const char *key, json_t *value,
 		      struct choice *ret)
 {
 	const char *wrong, *text;
 
+	if (strcmp(key, "ready-fd") == 0) {
+		if (!json_is_integer(value) || !is_open(json_integer_value(value)))
+			return cli_error("daemon",
+					 "%s:%u: '%s' must be the number of an open fd", path,
+					 line, key);
+		ret->ready_fd = (int)json_integer_value(value);
+		return 0;
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(config_keys); i++) {
 		if (strcmp(config_keys[i].key, key) != 0)
 			continue;
@@ -210,8 +224,7 @@ static int parse_fd(const char *s, int *ret)
 
 	errno = 0;
 	n = strtol(s, &end, 10);
-	if (!isdigit((unsigned char)*s) || *end != '\0' || errno != 0 || n > INT_MAX ||
-	    fcntl((int)n, F_GETFD) < 0)
+	if (!isdigit((unsigned char)*s) || *end != '\0' || errno != 0 || !is_open(n))
 		return -EBADF;
 	*ret = (int)n;
 	return 0;
@@ -234,9 +247,9 @@ static int make_absolute(char path[PATH_LEN])
 	return 0;
 }
 
-static int serve(const struct choice *c, int ready_fd, bool embedded)
+static int serve(const struct choice *c, bool embedded)
 {
-	struct daemon_config cfg = { .ready_fd = ready_fd, .embedded = embedded };
+	struct daemon_config cfg = { .ready_fd = c->ready_fd, .embedded = embedded };
 	char node[NODE_NAME_MAX + 1];
 	char path[PATH_LEN];
 	int r;
@@ -268,11 +281,11 @@ int cmd_daemon(int argc, char **argv)
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
-	struct choice given = { 0 }, chosen = { 0 };
+	struct choice given = { .ready_fd = -1 }, chosen = { .ready_fd = -1 };
 	const char *config = NULL, *wrong;
 	json_t *root = NULL;
 	bool embedded = false;
-	int c, ready_fd = -1, status = 0;
+	int c, status = 0;
 
 	while ((c = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
 		switch (c) {
@@ -286,7 +299,7 @@ int cmd_daemon(int argc, char **argv)
 			given.log = optarg;
 			break;
 		case OPT_READY_FD:
-			if (parse_fd(optarg, &ready_fd) < 0)
+			if (parse_fd(optarg, &given.ready_fd) < 0)
 				return cli_usage_error(
 					"daemon", "--ready-fd: '%s' is no open fd", optarg);
 			break;
@@ -319,7 +332,8 @@ int cmd_daemon(int argc, char **argv)
 		chosen.socket = given.socket != NULL ? given.socket : chosen.socket;
 		chosen.node = given.node != NULL ? given.node : chosen.node;
 		chosen.log = given.log != NULL ? given.log : chosen.log;
-		status = serve(&chosen, ready_fd, embedded);
+		chosen.ready_fd = given.ready_fd >= 0 ? given.ready_fd : chosen.ready_fd;
+		status = serve(&chosen, embedded);
 	}
 	json_decref(root);
 	return status;

@@ -83,7 +83,12 @@ assert_eq fromfile "$("$APPSWITCH" get nodes --socket "$T/s2" -o json | jq -r '.
 stop daemon
 assert_eq 0 "$STATUS"
 [ ! -e "$T/s2" ] || fail "socket left"
-for bad in '{"nodename": "x"}' '{"node": 3}' '[' '[]' '{"log": "loud"}'; do
+printf '{"ready-fd": 3, "socket": "%s/s3"}' "$T" >"$T/c.json"
+start_ready daemon "$APPSWITCH" daemon --config "$T/c.json"
+assert_eq 1 "$("$APPSWITCH" get nodes --socket "$T/s3" -o json | jq length)" "nodes: ready-fd was believed"
+stop daemon
+assert_eq 0 "$STATUS"
+for bad in '{"ready-fd": "3"}' '{"ready-fd": 99}' '{"ready-fd": -1}' '{"nodename": "x"}' '{"node": 3}' '[' '[]' '{"log": "loud"}'; do
 	echo "$bad" >"$T/c.json"
 	expect_fail timeout 20 "$APPSWITCH" daemon --config "$T/c.json"
 	assert_eq 1 "$(wc -l <"$T/err")" "lines of the message for $bad: $(cat "$T/err")"

@@ -33,10 +33,10 @@ bool deliver_take(struct trap *t, struct listener *l, int *ret_fd, int *ret_at);
 
 /* @fd, which becomes the listener's, waits for any accept(). The first is for workers, who make
  * the listener readable too; the second is under sw->lock. */
-/* The same for one that the app has at @at already, if that is >= 0. */
-void deliver_put_back(struct trap *t, struct listener *l, int at, int fd);
 void deliver_requeue(struct trap *t, struct listener *l, int fd);
 void deliver_requeue_locked(struct listener *l, int fd);
+/* The first for one that the app has at @at already, if that is >= 0. */
+void deliver_put_back(struct trap *t, struct listener *l, int at, int fd);
 
 /* Under sw->lock: closes what waits, or shuts it down. */
 void deliver_listener_gone(struct switch_ctx *sw, struct listener *l);

@@ -308,12 +308,6 @@ static void listen_native(struct trap *t, struct sock *s, int kept)
 	put_listener(t, l);
 }
 
-static void listen_on_standin(struct trap *t, const struct sock *s)
-{
-	replace_resume(t, s->fd);
-	trap_reply_value(t, 0);
-}
-
 void handle_listen(struct trap *t)
 {
 	_cleanup_close_ int kept = -1;
@@ -333,14 +327,16 @@ void handle_listen(struct trap *t)
 		trap_reply_continue(t);
 		return;
 	}
-	if (s.kind == SOCK_NATIVE)
+	if (s.kind == SOCK_NATIVE) {
 		listen_native(t, &s, fd_steal(&kept));
-	else if (s.kind == SOCK_LISTENER)
-		listen_on_standin(t, &s);
-	else if (s.kind == SOCK_CONNECTED || s.kind == SOCK_CARRIED)
+	} else if (s.kind == SOCK_LISTENER) {
+		replace_resume(t, s.fd);
+		trap_reply_value(t, 0);
+	} else if (s.kind == SOCK_CONNECTED || s.kind == SOCK_CARRIED) {
 		trap_reply_errno(t, EINVAL);
-	else
+	} else {
 		trap_reply_continue(t);
+	}
 	sock_done(&s);
 }
 
