@@ -5,24 +5,20 @@
 
 need python3 jq
 require_seccomp_notify
+export PYTHONPATH=$LIB PYTHONDONTWRITEBYTECODE=1 # stalling.py
 start_daemon
 app web --ip 10.0.0.5 -- "$TCP" serve 80 web
 wait_port 10.0.0.5 80
 
 check "an app stalls its own memory in connect(), bind() and getsockopt()"
 cat >"$T/stall.py" <<'EOF'
-import ctypes, fcntl, mmap, os, socket, struct, threading, time
-libc = ctypes.CDLL(None, use_errno=True)
-fd = libc.syscall(323, os.O_CLOEXEC)  # userfaultfd
-if fd < 0:
-    print("skip", os.strerror(ctypes.get_errno()), flush=True)
+import ctypes, socket, stalling, threading, time
+libc = stalling.libc
+try:
+    mem, fd = stalling.pages(32)
+except OSError as e:
+    print("skip", e.strerror, flush=True)
     raise SystemExit(0)
-fcntl.ioctl(fd, 0xc018aa3f, struct.pack("QQQ", 0xaa, 0, 0))  # UFFDIO_API
-libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int,
-                      ctypes.c_long]
-mem = libc.mmap(None, 4096 * 32, 3, 0x22, -1, 0)
-fcntl.ioctl(fd, 0xc020aa00, bytearray(struct.pack("QQQQ", mem, 4096 * 32, 1, 0)))  # REGISTER
 def call(i):
     s = socket.socket()
     at = ctypes.c_void_p(mem + 4096 * i)
@@ -58,18 +54,12 @@ assert_contains "$out" web
 
 check "apps that lock their epoll set, each when another step of a connect() needs it"
 cat >"$T/lock.py" <<'EOF'
-import ctypes, errno, fcntl, os, resource, select, socket, struct, sys, threading, time
+import ctypes, errno, fcntl, os, resource, select, socket, stalling, struct, sys, threading, time
 passes, number = int(sys.argv[1]), int(sys.argv[2])
-libc = ctypes.CDLL(None, use_errno=True)
+libc = stalling.libc
 resource.setrlimit(resource.RLIMIT_NOFILE, (4000, 4000))
-uffd = libc.syscall(323, os.O_CLOEXEC)
-fcntl.ioctl(uffd, 0xc018aa3f, struct.pack("QQQ", 0xaa, 0, 0))
-libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int,
-                      ctypes.c_long]
 PAGES = 64
-mem = libc.mmap(None, 4096 * PAGES, 3, 0x22, -1, 0)
-fcntl.ioctl(uffd, 0xc020aa00, bytearray(struct.pack("QQQQ", mem, 4096 * PAGES, 1, 0)))
+mem, uffd = stalling.pages(PAGES)
 s = socket.socket()
 os.dup2(s.fileno(), number)
 s.close()
@@ -133,15 +123,9 @@ assert_contains "$(run -- "$TCP" ask 10.0.0.5 80)" web
 
 check "apps that lock the epoll set in which their listeners were, and close these"
 cat >"$T/close.py" <<'EOF'
-import ctypes, fcntl, os, select, socket, struct, threading, time
-libc = ctypes.CDLL(None, use_errno=True)
-uffd = libc.syscall(323, os.O_CLOEXEC)
-fcntl.ioctl(uffd, 0xc018aa3f, struct.pack("QQQ", 0xaa, 0, 0))
-libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int,
-                      ctypes.c_long]
-mem = libc.mmap(None, 4096, 3, 0x22, -1, 0)
-fcntl.ioctl(uffd, 0xc020aa00, bytearray(struct.pack("QQQQ", mem, 4096, 1, 0)))
+import ctypes, os, select, socket, stalling, struct, threading, time
+libc = stalling.libc
+mem, uffd = stalling.pages(1)
 ep = libc.epoll_create1(0)
 r, w = os.pipe()
 os.write(w, b"x")
@@ -205,15 +189,9 @@ print("well", flush=True)
 time.sleep(60)
 EOF
 cat >"$T/share.py" <<'EOF'
-import ctypes, fcntl, os, socket, struct, sys, threading, time
-libc = ctypes.CDLL(None, use_errno=True)
-uffd = libc.syscall(323, os.O_CLOEXEC)
-fcntl.ioctl(uffd, 0xc018aa3f, struct.pack("QQQ", 0xaa, 0, 0))
-libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int,
-                      ctypes.c_long]
-mem = libc.mmap(None, 4096 * 3, 3, 0x22, -1, 0)
-fcntl.ioctl(uffd, 0xc020aa00, bytearray(struct.pack("QQQQ", mem, 4096 * 3, 1, 0)))
+import ctypes, socket, stalling, sys, threading, time
+libc = stalling.libc
+mem, uffd = stalling.pages(3)
 ls = socket.create_server(("", 81))
 addr = ctypes.c_void_p(mem), ctypes.c_void_p(mem + 4096)
 threading.Thread(target=lambda: libc.accept(ls.fileno(), *addr), daemon=True).start()
