@@ -96,7 +96,9 @@ struct gossip_config {
 int gossip_new(const struct gossip_config *c, uint64_t now, struct gossip **ret);
 struct gossip *gossip_free(struct gossip *g); /* accepts NULL, returns NULL */
 
-/* 0, or why the packet was dropped: -EBADMSG (malformed or not authentic), -EPROTO (a version
+/* @from: the address it came from, where a probe is answered. Of a stream it says nothing; the
+ * sender's own address counts there.
+ * 0, or why the packet was dropped: -EBADMSG (malformed or not authentic), -EPROTO (a version
  * we cannot read), -ENOKEY (a key we have not), -EALREADY (seen before), -ELOOP (our own),
  * -EADDRINUSE (another process uses our id), -ENOMEM. */
 int gossip_input(struct gossip *g, uint64_t now, const struct as_endpoint *from,

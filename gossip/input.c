@@ -145,6 +145,9 @@ static int take_body(struct gossip *g, const struct as_endpoint *from, enum goss
 		return r;
 	if (in.sender.id == g->members.m[0].id)
 		return -EADDRINUSE;
+	/* nobody waits for datagrams at the port that a connection comes from */
+	if (via == GOSSIP_STREAM)
+		in.from = &in.sender.addr;
 	core_said(g, &in.sender, SAID_SENDER);
 	while ((r = wire_next(body, &type, &v)) == 1) {
 		r = take_record(g, type, &v, &in);
