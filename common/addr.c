@@ -101,6 +101,52 @@ const char *as_endpoint_format(const struct as_endpoint *e, char buf[AS_ENDPOINT
 	return buf;
 }
 
+static int parse_port(const char *s, uint16_t *ret)
+{
+	unsigned long port = 0;
+	size_t n = strspn(s, "0123456789");
+
+	if (n == 0 || n > 5 || s[n] != '\0')
+		return -EINVAL;
+	for (; *s != '\0'; s++)
+		port = 10 * port + (unsigned long)(*s - '0');
+	if (port == 0 || port > UINT16_MAX)
+		return -EINVAL;
+	*ret = (uint16_t)port;
+	return 0;
+}
+
+int as_endpoint_parse(const char *s, uint16_t default_port, struct as_endpoint *ret)
+{
+	struct as_endpoint e = { .port = default_port };
+	bool bracket = *s == '[';
+	/* of a bare IPv6 address every colon is its own */
+	const char *end = bracket ? strchr(++s, ']') : strchr(s, ':');
+	char ip[AS_ADDR_STRLEN];
+	size_t len;
+
+	if (bracket && end == NULL)
+		return -EINVAL;
+	if (!bracket && end != NULL && strchr(end + 1, ':') != NULL)
+		end = NULL;
+	len = end != NULL ? (size_t)(end - s) : strlen(s);
+	if (len >= sizeof(ip))
+		return -EINVAL;
+	memcpy(ip, s, len);
+	ip[len] = '\0';
+	/* brackets are for what has colons in it */
+	if (as_addr_parse(ip, &e.addr) < 0 || (bracket && strchr(ip, ':') == NULL))
+		return -EINVAL;
+	if (bracket)
+		end++;
+	if (end != NULL && *end != '\0' && (*end != ':' || parse_port(end + 1, &e.port) < 0))
+		return -EINVAL;
+	if (e.port == 0)
+		return -EINVAL;
+	*ret = e;
+	return 0;
+}
+
 int as_endpoint_from_sockaddr(const void *sa, size_t len, struct as_endpoint *ret)
 {
 	sa_family_t family;

@@ -41,6 +41,11 @@ const char *as_addr_format(const struct as_addr *a, char buf[AS_ADDR_STRLEN]);
 /* "10.0.0.5:80", "[fd00::5]:80" */
 const char *as_endpoint_format(const struct as_endpoint *e, char buf[AS_ENDPOINT_STRLEN]);
 
+/* "10.0.0.5:80", "10.0.0.5", "[fd00::5]:80", "[fd00::5]", "fd00::5"; no names. A port is a number
+ * from 1 to 65535; where none is said it is @default_port, and with that 0 one must be said.
+ * 0 or -EINVAL, with *@ret untouched. */
+int as_endpoint_parse(const char *s, uint16_t default_port, struct as_endpoint *ret);
+
 /* From a sockaddr of AF_INET or AF_INET6. 0, -EINVAL (short), -EAFNOSUPPORT. */
 int as_endpoint_from_sockaddr(const void *sa, size_t len, struct as_endpoint *ret);
 /* As a socket of family @face shows it; returns the sockaddr's length. */

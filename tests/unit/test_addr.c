@@ -347,6 +347,112 @@ static void test_every_endpoint_survives_a_sockaddr_of_its_family(void **state)
 	}
 }
 
+static void test_an_endpoint_is_read_with_and_without_a_port(void **state)
+{
+	static const struct {
+		const char *text, *addr;
+		uint16_t port;
+	} good[] = {
+		{ "10.0.0.5", "10.0.0.5", 6660 },
+		{ "10.0.0.5:1", "10.0.0.5", 1 },
+		{ "10.0.0.5:65535", "10.0.0.5", 65535 },
+		{ "fd00::5", "fd00::5", 6660 },
+		{ "::1", "::1", 6660 },
+		{ "::", "::", 6660 },
+		{ "[::]:80", "::", 80 },
+		{ "[fd00::5]", "fd00::5", 6660 },
+		{ "[fd00::5]:80", "fd00::5", 80 },
+		{ "fd00::5:80", "fd00::5:80", 6660 }, /* the colon is the address's */
+		{ "::ffff:10.0.0.5", "10.0.0.5", 6660 },
+		{ "[::ffff:10.0.0.5]:80", "10.0.0.5", 80 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		struct as_addr want = addr(good[i].addr);
+		struct as_endpoint e;
+
+		if (as_endpoint_parse(good[i].text, 6660, &e) < 0)
+			fail_msg("'%s' is not taken for an endpoint", good[i].text);
+		assert_true(as_addr_eq(&e.addr, &want));
+		assert_int_equal(e.port, good[i].port);
+	}
+}
+
+static void test_what_is_no_endpoint_is_refused_and_nothing_written(void **state)
+{
+	static const char *const bad[] = {
+		"",
+		":",
+		"[",
+		"]",
+		"[]",
+		"[]:80",
+		":80",
+		"10.0.0.5:",
+		"10.0.0.5:0",
+		"10.0.0.5:65536",
+		"10.0.0.5:65537",
+		"10.0.0.5:99999",
+		"10.0.0.5:100000",
+		"10.0.0.5:+80",
+		"10.0.0.5:-1",
+		"10.0.0.5: 80",
+		"10.0.0.5:80 ",
+		"10.0.0.5:8x",
+		"10.0.0.5:80:80",
+		"[10.0.0.5]:80",
+		"[fd00::5",
+		"[fd00::5]80",
+		"[fd00::5]:",
+		"[fd00::5]:0",
+		"[fd00::5]]:80",
+		"fd00::5]:80",
+		"[[fd00::5]]",
+		"[fe80::1%lo]:80",
+		"localhost",
+		"localhost:80",
+		"10.0.0:80",
+		" 10.0.0.5",
+		"10.0.0.5/8",
+		"fd00::5::",
+		"10.0.0.5:000080",
+		"[1111:2222:3333:4444:5555:6666:7777:8888:9999:aaaa:bbbb:cccc]:80",
+	};
+	struct as_endpoint e = { .port = 99 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		if (as_endpoint_parse(bad[i], 6660, &e) != -EINVAL)
+			fail_msg("'%s' is taken for an endpoint", bad[i]);
+		assert_int_equal(e.port, 99);
+	}
+}
+
+static void test_without_a_default_the_port_must_be_said(void **state)
+{
+	struct as_endpoint e;
+
+	(void)state;
+	assert_int_equal(as_endpoint_parse("10.0.0.5", 0, &e), -EINVAL);
+	assert_int_equal(as_endpoint_parse("[fd00::5]", 0, &e), -EINVAL);
+	assert_int_equal(as_endpoint_parse("10.0.0.5:6660", 0, &e), 0);
+}
+
+static void test_an_endpoint_that_was_written_is_read_as_the_same(void **state)
+{
+	(void)state;
+	for (int i = 0; i < ROUNDS; i++) {
+		struct as_endpoint a = { any_addr(), (uint16_t)(1 + rnd() % 65535) }, b;
+		char text[AS_ENDPOINT_STRLEN];
+
+		as_endpoint_format(&a, text);
+		if (as_endpoint_parse(text, 0, &b) < 0 || !as_addr_eq(&a.addr, &b.addr) ||
+		    a.port != b.port)
+			fail_msg("%s is read as something else", text);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -363,6 +469,10 @@ int main(void)
 		cmocka_unit_test(test_from_sockaddr_reads_at_any_alignment),
 		cmocka_unit_test(test_to_sockaddr_shows_the_face_that_asks),
 		cmocka_unit_test(test_every_endpoint_survives_a_sockaddr_of_its_family),
+		cmocka_unit_test(test_an_endpoint_is_read_with_and_without_a_port),
+		cmocka_unit_test(test_what_is_no_endpoint_is_refused_and_nothing_written),
+		cmocka_unit_test(test_without_a_default_the_port_must_be_said),
+		cmocka_unit_test(test_an_endpoint_that_was_written_is_read_as_the_same),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
