@@ -11,6 +11,7 @@
 int cmd_run(int argc, char **argv);
 int cmd_daemon(int argc, char **argv);
 int cmd_get(int argc, char **argv);
+int cmd_keygen(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 
 /* Prints what `appswitch help CMD` prints; returns the exit status. */

@@ -61,6 +61,16 @@ static const struct command commands[] = {
 	  "  -o, --output FORMAT\n"
 	  "                    table (default), or json: an array of flat "
 	  "objects\n" SOCKET_OPTION },
+	{ "keygen", cmd_keygen, "make a key for a cluster", "FILE",
+	  "Writes a new file with one key, for its owner only; a file that is there is\n"
+	  "never touched. '-' prints the line instead. The same file belongs on all hosts\n"
+	  "of a cluster (daemon --key-file). The first key in it encrypts, all of them\n"
+	  "decrypt. To replace a key:\n"
+	  "\n"
+	  "  1. add the new one as last line on all hosts; SIGHUP to the daemons\n"
+	  "     (appswitch keygen - >>FILE)\n"
+	  "  2. make it the first line on all hosts; SIGHUP\n"
+	  "  3. remove the old one on all hosts; SIGHUP\n" },
 	{ "doctor", cmd_doctor, "check what this host can do", "[OPTION]...",
 	  "Tries every kernel feature that is used, as the current user, and says for\n"
 	  "each one that is not there what works without it and how to get it. Then looks\n"
