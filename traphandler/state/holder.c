@@ -52,6 +52,8 @@ static void let_go(const struct state *st)
 		}
 	}
 	cleanup_close(&dir);
+	if (st->h->statedir_fd >= 0)
+		close(st->h->statedir_fd);
 	/* last: who gets the lock finds nobody at the control socket */
 	if (st->h->lock_fd >= 0)
 		close(st->h->lock_fd);

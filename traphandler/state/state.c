@@ -47,6 +47,7 @@ int state_create(struct state *ret)
 	ret->h->next_app = 1;
 	ret->h->userns_fd = ret->h->pns_fd = -1;
 	ret->h->holder_sock_fd = ret->h->ctl_sock_fd = ret->h->lock_fd = -1;
+	ret->h->statedir_fd = -1;
 	fd_steal(&fd);
 	return 0;
 }

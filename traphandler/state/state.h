@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 #define ST_MAGIC     0x61737377u
-#define ST_VERSION   2u
+#define ST_VERSION   3u
 #define ST_APPS	     4096u
 #define ST_LISTENERS 16384u
 #define ST_CALLS     8192u
@@ -37,6 +37,7 @@ struct st_header {
 	int32_t pids[ST_PIDS]; /* of the daemons so far: whose stand-ins are genuine */
 	/* fd numbers in the table that daemon and holder share, or -1 */
 	int32_t userns_fd, pns_fd, holder_sock_fd, ctl_sock_fd, lock_fd;
+	int32_t statedir_fd;  /* the lock of the state directory (cluster/statedir.h) */
 	uint32_t socks_high;  /* records from here on were never used */
 	uint64_t host_cookie; /* SO_NETNS_COOKIE of the namespace the daemon serves */
 	char holder_path[108], ctl_path[108], lock_path[120];
