@@ -1,53 +1,25 @@
-/* daemon.c - the daemon's options and its configuration file. */
+/* daemon.c - the daemon's options, and what they mean together. */
 #include "cli/cli.h"
+#include "cli/daemon_config.h"
+#include "traphandler/cluster/seeds.h"
+#include "traphandler/cluster/statedir.h"
 #include "traphandler/daemon.h"
 
 #include <appswitch/ctl.h>
+#include <appswitch/keyring.h>
 #include <appswitch/log.h>
 #include <appswitch/util.h>
 
 #include <ctype.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <jansson.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
 
-#define CONFIG_MAX    (1 << 20)
-#define NODE_NAME_MAX 64
-#define PATH_LEN      256 /* sun_path is shorter */
-
-/* What the user chose; NULL: not said. */
-struct choice {
-	const char *socket;
-	const char *node;
-	const char *log;
-	int ready_fd; /* -1: not said */
-};
-
-static const struct {
-	const char *key;
-	size_t offset; /* of a const char * in struct choice */
-} config_keys[] = {
-	{ "socket", offsetof(struct choice, socket) },
-	{ "node", offsetof(struct choice, node) },
-	{ "log", offsetof(struct choice, log) },
-};
-
-/* A node name is a key in tables of other nodes and a word in their logs. */
-static bool node_name_ok(const char *s)
-{
-	size_t len = strlen(s);
-
-	for (size_t i = 0; i < len; i++) {
-		if (!isalnum((unsigned char)s[i]) && strchr("-_.", s[i]) == NULL)
-			return false;
-	}
-	return len > 0 && len <= NODE_NAME_MAX;
-}
+#define PATH_LEN 256 /* sun_path is shorter */
 
 /* The host name, or the nearest thing to it that is a node name: "(none)" must not stop us. */
 static void node_name_default(char ret[NODE_NAME_MAX + 1])
@@ -63,160 +35,6 @@ static void node_name_default(char ret[NODE_NAME_MAX + 1])
 		snprintf(ret, NODE_NAME_MAX + 1, "localhost");
 }
 
-/* NULL, or what is wrong with the value */
-static const char *value_error(const char *key, const char *value)
-{
-	enum log_level level;
-
-	if (*value == '\0')
-		return "must not be empty";
-	if (strcmp(key, "log") == 0 && log_level_parse(value, &level) < 0)
-		return "must be error, warn, info or debug";
-	if (strcmp(key, "node") == 0 && !node_name_ok(value))
-		return "must be at most 64 of the characters A-Z a-z 0-9 - _ .";
-	return NULL;
-}
-
-/* A NUL-terminated text the caller frees; NULL with errno. */
-static char *read_text(const char *path, size_t *ret_len)
-{
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-	char *text = fd >= 0 ? malloc(CONFIG_MAX + 1) : NULL;
-	size_t len = 0;
-	ssize_t n;
-
-	if (text == NULL)
-		return NULL;
-	do {
-		n = read(fd, text + len, CONFIG_MAX + 1 - len);
-		if (n > 0)
-			len += (size_t)n;
-	} while (n > 0 || (n < 0 && errno == EINTR));
-	if (n < 0 || len > CONFIG_MAX) {
-		if (n == 0)
-			errno = EFBIG;
-		free(text);
-		return NULL;
-	}
-	text[len] = '\0';
-	*ret_len = len;
-	return text;
-}
-
-/* Jansson forgets where a key stood. This finds the keys of the outermost object again, in
- * a text that is known to be one valid object. */
-struct key_scan {
-	const char *p;
-	unsigned line, depth;
-	bool key_next;
-};
-
-static bool scan_key(struct key_scan *s, const char **ret_begin, size_t *ret_len)
-{
-	for (; *s->p != '\0'; s->p++) {
-		const char *begin = s->p;
-
-		switch (*s->p) {
-		case '\n':
-			s->line++;
-			break;
-		case '{':
-		case '[':
-			s->key_next = ++s->depth == 1;
-			break;
-		case '}':
-		case ']':
-			s->depth--;
-			break;
-		case ',':
-			s->key_next = s->depth == 1;
-			break;
-		case '"':
-			for (s->p++; *s->p != '"'; s->p++) {
-				if (*s->p == '\\')
-					s->p++;
-			}
-			if (!s->key_next)
-				break;
-			s->key_next = false;
-			s->p++;
-			*ret_begin = begin;
-			*ret_len = (size_t)(s->p - begin);
-			return true;
-		default:
-			break;
-		}
-	}
-	return false;
-}
-
-static bool is_open(json_int_t fd)
-{
-	return fd >= 0 && fd <= INT_MAX && fcntl((int)fd, F_GETFD) >= 0;
-}
-
-static int config_key(const char *path, unsigned line, const char *key, json_t *value,
-		      struct choice *ret)
-{
-	const char *wrong, *text;
-
-	if (strcmp(key, "ready-fd") == 0) {
-		if (!json_is_integer(value) || !is_open(json_integer_value(value)))
-			return cli_error("daemon",
-					 "%s:%u: '%s' must be the number of an open fd", path,
-					 line, key);
-		ret->ready_fd = (int)json_integer_value(value);
-		return 0;
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(config_keys); i++) {
-		if (strcmp(config_keys[i].key, key) != 0)
-			continue;
-		text = json_string_value(value);
-		wrong = text == NULL ? "must be a string" : value_error(key, text);
-		if (wrong != NULL)
-			return cli_error("daemon", "%s:%u: '%s' %s", path, line, key, wrong);
-		memcpy((char *)ret + config_keys[i].offset, &text, sizeof(text));
-		return 0;
-	}
-	return cli_error("daemon", "%s:%u: unknown key '%s'", path, line, key);
-}
-
-/* 0, or an exit status after one line. What *@ret points to lives as long as *@ret_root. */
-static int config_load(const char *path, json_t **ret_root, struct choice *ret)
-{
-	size_t len = 0;
-	_cleanup_free_ char *text = read_text(path, &len);
-	struct key_scan scan = { .p = text, .line = 1 };
-	json_error_t err;
-	const char *begin;
-	json_t *root;
-	int r;
-
-	if (text == NULL)
-		return cli_error("daemon", "%s: %s", path, strerror(errno));
-	root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &err);
-	if (root == NULL)
-		return cli_error("daemon", "%s:%d: %s", path, err.line > 0 ? err.line : 1,
-				 err.text);
-	if (!json_is_object(root)) {
-		json_decref(root);
-		return cli_error("daemon", "%s:1: a JSON object is needed", path);
-	}
-	*ret_root = root;
-	while (scan_key(&scan, &begin, &len)) {
-		json_t *key = json_loadb(begin, len, JSON_DECODE_ANY, NULL);
-
-		if (key == NULL)
-			return cli_error("daemon", "%s: out of memory", path);
-		r = config_key(path, scan.line, json_string_value(key),
-			       json_object_get(root, json_string_value(key)), ret);
-		json_decref(key);
-		if (r != 0)
-			return r;
-	}
-	return 0;
-}
-
 static int parse_fd(const char *s, int *ret)
 {
 	char *end;
@@ -224,7 +42,8 @@ static int parse_fd(const char *s, int *ret)
 
 	errno = 0;
 	n = strtol(s, &end, 10);
-	if (!isdigit((unsigned char)*s) || *end != '\0' || errno != 0 || !is_open(n))
+	if (!isdigit((unsigned char)*s) || *end != '\0' || errno != 0 || n > INT_MAX ||
+	    fcntl((int)n, F_GETFD) < 0)
 		return -EBADF;
 	*ret = (int)n;
 	return 0;
@@ -247,13 +66,115 @@ static int make_absolute(char path[PATH_LEN])
 	return 0;
 }
 
-static int serve(const struct choice *c, bool embedded)
+/* ---- the cluster ---- */
+
+/* An option that says something about a cluster, where none is asked for. */
+static const char *needs_listen(const struct daemon_choice *c)
+{
+	if (c->listen != NULL)
+		return NULL;
+	if (c->n_joins > 0)
+		return "--join";
+	return c->advertise != NULL   ? "--advertise"
+	       : c->key_file != NULL  ? "--key-file"
+	       : c->zone != NULL      ? "--zone"
+	       : c->state_dir != NULL ? "--state-dir"
+				      : NULL;
+}
+
+/* Where others are looked for. @joins has room for all; it is checked that a file can be read now,
+ * while there is somebody to be told. */
+static int take_joins(const struct daemon_choice *c, struct as_endpoint *joins,
+		      struct daemon_config *cfg)
+{
+	struct as_endpoint seeds[SEEDS_MAX];
+	size_t n_seeds;
+	char err[512];
+
+	cfg->joins = joins;
+	for (size_t i = 0; i < c->n_joins; i++) {
+		if (c->joins[i][0] != '@') { /* was checked */
+			(void)as_endpoint_parse(c->joins[i], DAEMON_CLUSTER_PORT,
+						&joins[cfg->n_joins++]);
+			continue;
+		}
+		if (cfg->join_file != NULL)
+			return cli_usage_error("daemon", "--join @FILE can be given once");
+		cfg->join_file = c->joins[i] + 1;
+		if (seeds_read(cfg->join_file, DAEMON_CLUSTER_PORT, seeds, &n_seeds, err,
+			       sizeof(err)) < 0)
+			return cli_error("daemon", "%s", err);
+	}
+	return 0;
+}
+
+static int take_addresses(const struct daemon_choice *c, struct daemon_config *cfg)
+{
+	(void)as_endpoint_parse(c->listen, DAEMON_CLUSTER_PORT, &cfg->listen);
+	if (c->advertise != NULL)
+		(void)as_endpoint_parse(c->advertise, cfg->listen.port, &cfg->advertise);
+	else if (as_addr_is_any(&cfg->listen.addr))
+		return cli_usage_error(
+			"daemon",
+			"--listen %s does not say at which address others reach this host; "
+			"give --advertise ADDR",
+			c->listen);
+	else
+		cfg->advertise = cfg->listen;
+	return 0;
+}
+
+/* Into @cfg, with @joins and @state_dir as the room for it. 0, or an exit status after a line;
+ * nothing has been made. */
+static int take_cluster(const struct daemon_choice *c, struct as_endpoint *joins,
+			char state_dir[PATH_MAX], struct daemon_config *cfg)
+{
+	const char *lonely = needs_listen(c);
+	struct keyring keys;
+	char err[512];
+	int status;
+
+	if (lonely != NULL)
+		return cli_usage_error(
+			"daemon", "%s needs --listen: without it this host is in no cluster",
+			lonely);
+	if (c->listen == NULL)
+		return 0;
+	if (cfg->embedded)
+		return cli_usage_error("daemon",
+				       "--embedded and --listen: a cluster needs a daemon that "
+				       "stays");
+	cfg->clustered = true;
+	cfg->key_file = c->key_file;
+	cfg->zone = c->zone;
+	cfg->state_dir = c->state_dir != NULL ? c->state_dir : state_dir;
+	status = take_addresses(c, cfg);
+	if (status == 0)
+		status = take_joins(c, joins, cfg);
+	if (status != 0)
+		return status;
+	if (c->state_dir == NULL && statedir_default_path(state_dir, PATH_MAX) < 0)
+		return cli_error("daemon",
+				 "neither XDG_STATE_HOME nor HOME says where this node "
+				 "can keep its identity; give --state-dir");
+	if (c->key_file == NULL)
+		return 0;
+	if (keyring_load(c->key_file, &keys, err, sizeof(err)) < 0)
+		return cli_error("daemon", "%s", err);
+	keyring_wipe(&keys);
+	return 0;
+}
+
+static int serve(const struct daemon_choice *c, bool embedded)
 {
 	struct daemon_config cfg = { .ready_fd = c->ready_fd, .embedded = embedded };
-	char node[NODE_NAME_MAX + 1];
+	_cleanup_free_ struct as_endpoint *joins = calloc(c->n_joins + 1, sizeof(*joins));
+	char state_dir[PATH_MAX], node[NODE_NAME_MAX + 1];
 	char path[PATH_LEN];
 	int r;
 
+	if (joins == NULL)
+		return cli_error("daemon", "out of memory");
 	node_name_default(node);
 	cfg.node = c->node != NULL ? c->node : node;
 	cfg.log = LOG_LVL_INFO;
@@ -262,78 +183,133 @@ static int serve(const struct choice *c, bool embedded)
 	if (ctl_socket_path(c->socket, path, sizeof(path)) < 0 || make_absolute(path) < 0)
 		return cli_error("daemon", "the path of the control socket is too long");
 	cfg.socket = path;
+	r = take_cluster(c, joins, state_dir, &cfg);
+	if (r != 0)
+		return r;
 	r = daemon_run(&cfg);
 	if (r == -EADDRINUSE)
 		return cli_error("daemon", "another daemon already answers at %s", path);
 	return r < 0; /* it has said why */
 }
 
-int cmd_daemon(int argc, char **argv)
+/* ---- the options ---- */
+
+static int check_given(struct daemon_choice *given)
 {
-	enum { OPT_SOCKET = 256, OPT_NODE, OPT_LOG, OPT_READY_FD, OPT_CONFIG, OPT_EMBEDDED };
-	static const struct option options[] = {
-		{ "socket", required_argument, NULL, OPT_SOCKET },
-		{ "node", required_argument, NULL, OPT_NODE },
-		{ "log", required_argument, NULL, OPT_LOG },
+	const char *wrong;
+
+	for (size_t i = 0; i < DAEMON_KEYS; i++) {
+		const char *value = *daemon_choice_text(given, &daemon_keys[i]);
+
+		wrong = value != NULL ? daemon_value_error(daemon_keys[i].name, value) : NULL;
+		if (wrong != NULL)
+			return cli_usage_error("daemon", "--%s: '%s' %s", daemon_keys[i].name,
+					       value, wrong);
+	}
+	for (size_t i = 0; i < given->n_joins; i++) {
+		wrong = daemon_value_error("join", given->joins[i]);
+		if (wrong != NULL)
+			return cli_usage_error("daemon", "--join: '%s' %s", given->joins[i],
+					       wrong);
+	}
+	return 0;
+}
+
+/* What was said in @over wins. */
+static void merge(struct daemon_choice *c, struct daemon_choice *said)
+{
+	for (size_t i = 0; i < DAEMON_KEYS; i++) {
+		const char *value = *daemon_choice_text(said, &daemon_keys[i]);
+
+		if (value != NULL)
+			*daemon_choice_text(c, &daemon_keys[i]) = value;
+	}
+	if (said->n_joins > 0) {
+		c->joins = said->joins;
+		c->n_joins = said->n_joins;
+	}
+	if (said->ready_fd >= 0)
+		c->ready_fd = said->ready_fd;
+}
+
+struct daemon_args {
+	struct daemon_choice given;
+	const char *config;
+	bool embedded, help;
+};
+
+/* @ret->given.joins has room for as many as there are arguments. 0 or an exit status. */
+static int parse(int argc, char **argv, struct daemon_args *ret)
+{
+	enum { OPT_READY_FD = 256, OPT_CONFIG, OPT_EMBEDDED, OPT_JOIN, OPT_KEY };
+	static const struct option others[] = {
 		{ "ready-fd", required_argument, NULL, OPT_READY_FD },
 		{ "config", required_argument, NULL, OPT_CONFIG },
 		{ "embedded", no_argument, NULL, OPT_EMBEDDED }, /* how `run` starts it */
+		{ "join", required_argument, NULL, OPT_JOIN },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
-	struct choice given = { .ready_fd = -1 }, chosen = { .ready_fd = -1 };
-	const char *config = NULL, *wrong;
-	json_t *root = NULL;
-	bool embedded = false;
-	int c, status = 0;
+	struct option options[DAEMON_KEYS + ARRAY_SIZE(others)];
+	int c;
 
+	for (int i = 0; i < DAEMON_KEYS; i++)
+		options[i] = (struct option){ daemon_keys[i].name, required_argument, NULL,
+					      OPT_KEY + i };
+	memcpy(options + DAEMON_KEYS, others, sizeof(others));
 	while ((c = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
 		switch (c) {
-		case OPT_SOCKET:
-			given.socket = optarg;
-			break;
-		case OPT_NODE:
-			given.node = optarg;
-			break;
-		case OPT_LOG:
-			given.log = optarg;
-			break;
 		case OPT_READY_FD:
-			if (parse_fd(optarg, &given.ready_fd) < 0)
+			if (parse_fd(optarg, &ret->given.ready_fd) < 0)
 				return cli_usage_error(
 					"daemon", "--ready-fd: '%s' is no open fd", optarg);
 			break;
 		case OPT_CONFIG:
-			config = optarg;
+			ret->config = optarg;
 			break;
 		case OPT_EMBEDDED:
-			embedded = true;
+			ret->embedded = true;
+			break;
+		case OPT_JOIN:
+			ret->given.joins[ret->given.n_joins++] = optarg;
 			break;
 		case 'h':
-			return cli_help("daemon");
+			ret->help = true;
+			return 0;
 		default:
-			return cli_getopt_error(argv, c);
+			if (c < OPT_KEY)
+				return cli_getopt_error(argv, c);
+			*daemon_choice_text(&ret->given, &daemon_keys[c - OPT_KEY]) = optarg;
+			break;
 		}
 	}
 	if (optind < argc)
 		return cli_usage_error("daemon", "unexpected argument '%s'", argv[optind]);
-	for (size_t i = 0; i < ARRAY_SIZE(config_keys); i++) {
-		const char *value;
+	return 0;
+}
 
-		memcpy(&value, (char *)&given + config_keys[i].offset, sizeof(value));
-		wrong = value != NULL ? value_error(config_keys[i].key, value) : NULL;
-		if (wrong != NULL)
-			return cli_usage_error("daemon", "--%s: '%s' %s", config_keys[i].key,
-					       value, wrong);
-	}
-	if (config != NULL)
-		status = config_load(config, &root, &chosen);
+int cmd_daemon(int argc, char **argv)
+{
+	_cleanup_free_ const char **joins = calloc((size_t)argc + 1, sizeof(*joins));
+	struct daemon_args args = { .given = { .joins = joins, .ready_fd = -1 } };
+	struct daemon_choice chosen = { .ready_fd = -1 };
+	_cleanup_free_ const char **file_joins = NULL;
+	json_t *root = NULL;
+	int status;
+
+	if (joins == NULL)
+		return cli_error("daemon", "out of memory");
+	status = parse(argc, argv, &args);
+	if (status == 0 && args.help)
+		return cli_help("daemon");
+	if (status == 0)
+		status = check_given(&args.given);
+	if (status == 0 && args.config != NULL)
+		status = daemon_config_load(args.config, &root, &chosen);
+	file_joins = chosen.joins;
 	if (status == 0) {
-		chosen.socket = given.socket != NULL ? given.socket : chosen.socket;
-		chosen.node = given.node != NULL ? given.node : chosen.node;
-		chosen.log = given.log != NULL ? given.log : chosen.log;
-		chosen.ready_fd = given.ready_fd >= 0 ? given.ready_fd : chosen.ready_fd;
-		status = serve(&chosen, embedded);
+		merge(&chosen, &args.given);
+		status = serve(&chosen, args.embedded);
 	}
 	json_decref(root);
 	return status;
