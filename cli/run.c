@@ -58,16 +58,29 @@ static int check_tag(const char *arg)
 
 static int check_lb(const char *arg)
 {
-	static const char *const policies[] = { "local-first", "round-robin", "random",
-						"least-connections", "source-hash" };
+	static const char *const policies[] = { "local-first", "round-robin",
+						"random",      "least-connections",
+						"weighted",    "source-hash",
+						"zone-first" };
+	char all[128] = "";
 
 	for (size_t i = 0; i < ARRAY_SIZE(policies); i++) {
 		if (strcmp(arg, policies[i]) == 0)
 			return 0;
+		strcat(strcat(all, i == 0 ? "" : ", "), policies[i]);
 	}
-	return usage("--lb %s: no such policy; use local-first, round-robin, random,"
-		     " least-connections or source-hash",
-		     arg);
+	return usage("--lb %s: no such policy; use one of %s", arg, all);
+}
+
+static int parse_weight(const char *arg, unsigned *ret)
+{
+	size_t n = strspn(arg, "0123456789");
+	unsigned long weight = n > 0 && n <= 4 && arg[n] == '\0' ? strtoul(arg, NULL, 10) : 0;
+
+	if (weight < 1 || weight > 1000)
+		return usage("--weight %s: not a number from 1 to 1000", arg);
+	*ret = (unsigned)weight;
+	return 0;
 }
 
 enum {
@@ -76,6 +89,7 @@ enum {
 	OPT_NETWORK,
 	OPT_TAG,
 	OPT_LB,
+	OPT_WEIGHT,
 	OPT_USER,
 	OPT_SOCKET,
 	OPT_NO_EMBEDDED
@@ -98,6 +112,8 @@ static int apply(int opt, char *arg, struct trapgen_spec *spec, struct ips *ips)
 	case OPT_LB:
 		spec->lb = arg;
 		return check_lb(arg);
+	case OPT_WEIGHT:
+		return parse_weight(arg, &spec->weight);
 	case OPT_USER:
 		spec->user = arg;
 		return 0;
@@ -120,6 +136,7 @@ static int parse(int argc, char **argv, struct trapgen_spec *spec, struct ips *i
 		{ "network", required_argument, NULL, OPT_NETWORK },
 		{ "tag", required_argument, NULL, OPT_TAG },
 		{ "lb", required_argument, NULL, OPT_LB },
+		{ "weight", required_argument, NULL, OPT_WEIGHT },
 		{ "user", required_argument, NULL, OPT_USER },
 		{ "socket", required_argument, NULL, OPT_SOCKET },
 		{ "no-embedded", no_argument, NULL, OPT_NO_EMBEDDED },

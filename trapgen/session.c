@@ -76,6 +76,8 @@ static int register_text(const struct trapgen_spec *spec, char **ret_text)
 	if (r == 0)
 		r = put(msg, "tags",
 			string_list((const char *const *)spec->tags, spec->n_tags));
+	if (r == 0 && spec->weight != 0)
+		r = put(msg, "weight", json_integer(spec->weight));
 	for (size_t i = 0; i < ARRAY_SIZE(strings) && r == 0; i++) {
 		if (strings[i].value != NULL)
 			r = put(msg, strings[i].key, json_string(strings[i].value));

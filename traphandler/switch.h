@@ -44,6 +44,7 @@ struct app {
 	char *name, *network, *command, *tags;
 	uint32_t network_id;
 	enum lb_policy lb;
+	unsigned weight; /* 1 to 1000 */
 	struct as_addr ip4, ip6;
 	bool own4, own6; /* chosen by the user: a service address; else only an identity */
 

@@ -6,7 +6,8 @@
  * Unknown keys and unknown ops are errors. A request that is refused changes nothing.
  *
  *   {"op":"register", "ips":["10.0.0.5"], "name":"db", "network":"default",
- *    "tags":["k=v"], "lb":"local-first", "command":"nginx -g …"}
+ *    "tags":["k=v"], "lb":"local-first", "weight":1, "command":"nginx -g …"}
+ *      weight: 1 to 1000, how many clients this instance is to get beside the others.
  *      -> {"ok":true, "app":7, "ipv4":"10.0.0.5", "ipv6":"fd…", "userns":false}
  *      ipv4 and ipv6 are always given: what the user did not choose is invented by the daemon.
  *      With "userns":true the message carries one fd (SCM_RIGHTS): the user namespace to enter

@@ -35,7 +35,8 @@ expect_status 126 "$APPSWITCH" run -- /etc/passwd
 assert_eq 1 "$(wc -l <"$T/err")" "lines of the message"
 if [ "$MODE" != native ]; then
 	for bad in "--ip 1.2.3" "--ip 10.0.0.256" "--no-such-option" "--tag novalue" \
-		"--lb no-such-policy" "--ip"; do
+		"--lb no-such-policy" "--ip" "--weight 0" "--weight 1001" "--weight 10000" "--weight -1" \
+		"--weight 2x" "--weight"; do
 		# shellcheck disable=SC2086
 		expect_status 125 "$APPSWITCH" run $bad -- true
 	done
@@ -43,6 +44,9 @@ if [ "$MODE" != native ]; then
 	expect_status 125 "$APPSWITCH" run
 	expect_status 125 "$APPSWITCH" run --socket /no/such/dir/s --no-embedded -- true
 	assert_eq 1 "$(wc -l <"$T/err")" "lines of the message"
+	for weight in 1 1000; do
+		expect_status 0 "$APPSWITCH" run --weight $weight -- true
+	done
 fi
 
 check "signals, masks, limits, descriptors, job control, children"

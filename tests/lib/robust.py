@@ -46,7 +46,8 @@ def garbage():
                        ("ips", ["127.0.0.1"]), ("ips", ["10.0.0.1"] * 5000), ("ips", ["224.0.0.1"]),
                        ("tags", "x"), ("tags", ["noequals"]), ("tags", [None]), ("name", {}),
                        ("name", "n" * 60000), ("lb", "unknown"), ("network", 5), ("what", "x"),
-                       ("command", None), ("surplus", 1)):
+                       ("command", None), ("weight", 0), ("weight", 1001), ("weight", "2"), ("weight", 2.0),
+                       ("weight", 2**63 - 1), ("surplus", 1)):
         wrong.append(json.dumps(dict(register, **{key: value})).encode())
     for _ in range(100):
         wrong.append(RND.randbytes(RND.randrange(1, 3000)))

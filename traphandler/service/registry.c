@@ -116,9 +116,9 @@ static int check_keys(const json_t *reg, char *err, size_t err_size)
 		const char *key;
 		json_type type;
 	} keys[] = {
-		{ "op", JSON_STRING },	    { "ips", JSON_ARRAY },  { "name", JSON_STRING },
-		{ "network", JSON_STRING }, { "tags", JSON_ARRAY }, { "lb", JSON_STRING },
-		{ "command", JSON_STRING },
+		{ "op", JSON_STRING },	    { "ips", JSON_ARRAY },	{ "name", JSON_STRING },
+		{ "network", JSON_STRING }, { "tags", JSON_ARRAY },	{ "lb", JSON_STRING },
+		{ "command", JSON_STRING }, { "weight", JSON_INTEGER },
 	};
 	const char *key;
 	json_t *value;
@@ -136,6 +136,12 @@ static int check_keys(const json_t *reg, char *err, size_t err_size)
 				 key);
 			return -EINVAL;
 		}
+	}
+	value = json_object_get(reg, "weight");
+	if (value != NULL &&
+	    (json_integer_value(value) < 1 || json_integer_value(value) > 1000)) {
+		snprintf(err, err_size, "a weight is a number from 1 to 1000");
+		return -EINVAL;
 	}
 	size_t i;
 	json_array_foreach(json_object_get(reg, "tags"), i, value)
@@ -183,6 +189,9 @@ int app_new(struct switch_ctx *sw, const json_t *reg, uint32_t id, struct app **
 		return -ENOMEM;
 	app->listener_fd = app->probe_fd = app->ns_fd = app->diag_fd = -1;
 	app->careful_until_ms = now_ms() + UNKNOWN_MS;
+	app->weight = 1;
+	if (json_object_get(reg, "weight") != NULL)
+		app->weight = (unsigned)json_integer_value(json_object_get(reg, "weight"));
 	pthread_mutex_init(&app->listen_lock, NULL);
 	if (lb_policy_parse(lb, &app->lb) < 0) {
 		snprintf(err, err_size,
