@@ -11,6 +11,8 @@
 int cmd_run(int argc, char **argv);
 int cmd_daemon(int argc, char **argv);
 int cmd_get(int argc, char **argv);
+int cmd_leave(int argc, char **argv);
+int cmd_drain(int argc, char **argv); /* undrain, too */
 int cmd_keygen(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 

@@ -1,7 +1,7 @@
 /* get.c - asks the daemon for rows and shows them as a table or as JSON. */
+#include "cli/ask.h"
 #include "cli/cli.h"
 
-#include <appswitch/ctl.h>
 #include <appswitch/util.h>
 
 #include <getopt.h>
@@ -11,15 +11,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <sys/time.h>
 #include <time.h>
 #include <wchar.h>
 
-#define ANSWER_TIMEOUT_S 10
-#define COLUMN_GAP	 2
-#define COLUMNS_MAX	 32
-#define COMMAND_MIN	 10
+#define COLUMN_GAP  2
+#define COLUMNS_MAX 32
+#define COMMAND_MIN 10
 
 static const struct view {
 	const char *what;
@@ -48,78 +45,32 @@ static const struct view *view_find(const char *what)
 
 /* ---- asking ---- */
 
-/* One part of the answer: its rows go to @rows. 1: more follow, 0: the last, <0: after a line. */
-static int take_part(const char *buf, size_t len, json_t *rows)
-{
-	json_t *msg = json_loadb(buf, len, 0, NULL);
-	json_t *part = json_object_get(msg, "rows");
-	int r = -EBADMSG;
-
-	if (json_is_false(json_object_get(msg, "ok"))) {
-		const char *error = json_string_value(json_object_get(msg, "error"));
-
-		cli_error("get", "%s", error != NULL ? error : "refused by the daemon");
-		r = -EREMOTEIO;
-	} else if (!json_is_true(json_object_get(msg, "ok")) || !json_is_array(part)) {
-		cli_error("get", "the daemon sent an answer that is no answer");
-	} else if (json_array_extend(rows, part) < 0) {
-		cli_error("get", "out of memory");
-		r = -ENOMEM;
-	} else {
-		r = json_is_true(json_object_get(msg, "more")) ? 1 : 0;
-	}
-	json_decref(msg);
-	return r;
-}
-
 /* All rows into @rows: 0, or -errno after one line. */
-static int fetch(const char *path, const char *what, json_t *rows)
+static int fetch(const char *socket_opt, const char *what, json_t *rows)
 {
-	const struct timeval timeout = { .tv_sec = ANSWER_TIMEOUT_S };
-	_cleanup_free_ char *buf = malloc(CTL_MSG_MAX + 1);
-	_cleanup_close_ int fd = -1;
+	struct ask ask;
 	char request[64];
-	long n;
 	int r;
 
-	if (buf == NULL) {
-		cli_error("get", "out of memory");
-		return -ENOMEM;
+	snprintf(request, sizeof(request), "{\"op\":\"get\",\"what\":\"%s\"}", what);
+	r = ask_open(&ask, "get", socket_opt, request);
+	while (r == 0) {
+		json_t *answer, *part;
+
+		r = ask_answer(&ask, &answer);
+		if (r < 0)
+			break;
+		part = json_object_get(answer, "rows");
+		if (!json_is_array(part))
+			r = ask_nonsense(&ask);
+		else if (json_array_extend(rows, part) < 0)
+			r = ask_no_memory(&ask);
+		else if (!json_is_true(json_object_get(answer, "more")))
+			r = 1;
+		json_decref(answer);
 	}
-	fd = ctl_connect(path);
-	if (fd == -ENOENT || fd == -ECONNREFUSED) {
-		cli_error("get",
-			  "no daemon at %s: nothing runs there (start 'appswitch daemon' or "
-			  "'appswitch run', or give --socket)",
-			  path);
-		return fd;
-	}
-	if (fd < 0) {
-		cli_error("get", "cannot reach the daemon at %s: %s", path, strerror(-fd));
-		return fd;
-	}
-	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
-	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
-	r = snprintf(request, sizeof(request), "{\"op\":\"get\",\"what\":\"%s\"}", what);
-	r = ctl_send(fd, request, (size_t)r);
-	if (r < 0) {
-		cli_error("get", "cannot ask the daemon at %s: %s", path, strerror(-r));
-		return r;
-	}
-	do {
-		n = ctl_recv(fd, buf, CTL_MSG_MAX + 1, NULL);
-		if (n == -EAGAIN)
-			cli_error("get", "the daemon at %s does not answer", path);
-		else if (n < 0)
-			cli_error("get", "no answer from the daemon at %s: %s", path,
-				  strerror((int)-n));
-		else if (n == 0)
-			cli_error("get", "the daemon at %s closed the connection", path);
-		if (n <= 0)
-			return n < 0 ? (int)n : -ECONNRESET;
-		r = take_part(buf, (size_t)n, rows);
-	} while (r > 0);
-	return r;
+	ask_close(&ask);
+	return r < 0 ? r : 0;
 }
 
 /* ---- JSON ---- */
@@ -359,7 +310,6 @@ int cmd_get(int argc, char **argv)
 	};
 	const struct view *view;
 	const char *socket_opt = NULL;
-	char path[256];
 	bool as_json = false;
 	json_t *rows;
 	int c, status = CLI_FAILED;
@@ -391,12 +341,10 @@ int cmd_get(int argc, char **argv)
 				       argv[optind]);
 	if (optind + 1 < argc)
 		return cli_usage_error("get", "unexpected argument '%s'", argv[optind + 1]);
-	if (ctl_socket_path(socket_opt, path, sizeof(path)) < 0)
-		return cli_error("get", "the path of the control socket is too long");
 	rows = json_array();
 	if (rows == NULL)
 		return cli_error("get", "out of memory");
-	if (fetch(path, view->what, rows) == 0) {
+	if (fetch(socket_opt, view->what, rows) == 0) {
 		/* for wcwidth(3), also where the locale is C but the terminal is not */
 		if (setlocale(LC_CTYPE, "C.UTF-8") == NULL)
 			(void)setlocale(LC_CTYPE, "");

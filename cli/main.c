@@ -61,6 +61,19 @@ static const struct command commands[] = {
 	  "  -o, --output FORMAT\n"
 	  "                    table (default), or json: an array of flat "
 	  "objects\n" SOCKET_OPTION },
+	{ "drain", cmd_drain, "give no new connections to an app, or to all apps of this host",
+	  "[APP] [OPTION]...",
+	  "Other apps get another instance of its services, or ECONNREFUSED where there is\n"
+	  "none; open connections go on. APP is an id of 'appswitch get apps'; without it\n"
+	  "the whole node drains, with the apps that start meanwhile. 'get services' shows\n"
+	  "the state.\n"
+	  "\n" SOCKET_OPTION },
+	{ "undrain", cmd_drain, "end what 'drain' began", "[APP] [OPTION]...",
+	  "Without APP: what was asked for the whole node. An app that was drained by\n"
+	  "itself drains on.\n"
+	  "\n" SOCKET_OPTION },
+	{ "leave", cmd_leave, "take this host out of its cluster", "[OPTION]...",
+	  SOCKET_OPTION },
 	{ "keygen", cmd_keygen, "make a key for a cluster", "FILE",
 	  "Writes a new file with one key, for its owner only; a file that is there is\n"
 	  "never touched. '-' prints the line instead. The same file belongs on all hosts\n"

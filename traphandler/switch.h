@@ -70,6 +70,7 @@ struct app {
 	struct group *group; /* with whom its traps are read (trap/readers.h) */
 	unsigned refs;
 	bool ended;
+	bool draining; /* see app_drains() */
 	unsigned n_listeners;
 	unsigned to_close, closing; /* files at the closer; of them in close() */
 	unsigned stalled;	    /* workers stuck in its memory: its traps wait */
@@ -125,6 +126,7 @@ struct switch_ctx {
 	/* under lock */
 	struct app *apps;
 	unsigned n_apps;
+	bool draining; /* all of them (cluster/node.h) */
 	struct listener *listeners[ST_LISTENERS];
 	unsigned n_listeners, max_listeners; /* as many as there are fds for */
 	struct listener *by_anchor[4096];    /* open hash by anchor; chained by hnext below */

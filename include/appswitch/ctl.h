@@ -21,9 +21,14 @@
  *      forgets the app.
  *   {"op":"get", "what":"services"|"apps"|"connections"|"nodes"}
  *      -> {"ok":true, "rows":[{…flat…}, …], "more":true}… -> {"ok":true, "rows":[…]}
+ *   {"op":"drain", "app":7}, {"op":"undrain", "app":7}
+ *      -> {"ok":true}; without "app" it is about the whole node: those it serves, and who comes.
+ *      An instance that drains gets no new connections from other apps.
+ *   {"op":"leave"}
+ *      -> {"ok":true}; this node is no longer in its cluster.
  *
  * Who asks is taken from the kernel (SO_PEERPIDFD, SO_PEERCRED and the socket's network
- * namespace), never from the message: register and attach from inside an app are refused, and get
+ * namespace), never from the message: all but get is refused from inside an app, and get
  * shows an app only what is of its own network. */
 #ifndef APPSWITCH_CTL_H
 #define APPSWITCH_CTL_H

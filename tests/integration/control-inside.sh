@@ -70,7 +70,8 @@ register = {"op": "register", "ips": ["10.0.0.66"], "name": "x", "network": "def
 def battery():
     bad = []
     for ms in ([register], [{"op": "attach", "listener": 0, "probe": 0}],
-               [register, {"op": "attach", "listener": 0, "probe": 0}], [{"op": "stop"}]):
+               [register, {"op": "attach", "listener": 0, "probe": 0}], [{"op": "stop"}],
+               [{"op": "leave"}], [{"op": "drain"}], [{"op": "drain", "app": 1}], [{"op": "undrain"}]):
         for a in ask(*ms):
             if a.get("ok") is not False or not a.get("error"):
                 bad.append((ms, a))

@@ -4,6 +4,7 @@
  * uv_poll is used because libuv has no SOCK_SEQPACKET. */
 #include "traphandler/control/server.h"
 
+#include "traphandler/cluster/node.h"
 #include "traphandler/control/views.h"
 #include "traphandler/service/registry.h"
 #include "traphandler/trap/pool.h"
@@ -354,6 +355,47 @@ static void do_get(struct client *c, const json_t *req)
 	send_rows(c);
 }
 
+/* Nothing but the op and, with @ret_app, perhaps an app; 0: none was named. */
+static bool only_app(const json_t *req, uint32_t *ret_app)
+{
+	const json_t *app = json_object_get(req, "app");
+	json_int_t id = json_integer_value(app);
+
+	if (ret_app == NULL || app == NULL)
+		return json_object_size(req) == 1;
+	*ret_app = (uint32_t)id;
+	return json_is_integer(app) && id > 0 && id <= UINT32_MAX && json_object_size(req) == 2;
+}
+
+static void do_leave(struct client *c, const json_t *req)
+{
+	char err[200] = "";
+
+	if (!may_change(c))
+		return;
+	if (!only_app(req, NULL))
+		refuse(c, "leave takes nothing else");
+	else if (node_leave(c->server->sw, err, sizeof(err)) < 0)
+		refuse(c, err);
+	else
+		send_json(c, json_pack("{s:b}", "ok", 1), -1);
+}
+
+static void do_drain(struct client *c, const json_t *req, bool on)
+{
+	char err[200] = "";
+	uint32_t app = 0;
+
+	if (!may_change(c))
+		return;
+	if (!only_app(req, &app))
+		refuse(c, "drain and undrain take \"app\", the number of one, or nothing");
+	else if (node_drain(c->server->sw, app, on, err, sizeof(err)) < 0)
+		refuse(c, err);
+	else
+		send_json(c, json_pack("{s:b}", "ok", 1), -1);
+}
+
 static void handle(struct client *c, const char *msg, size_t len)
 {
 	json_error_t why;
@@ -371,6 +413,10 @@ static void handle(struct client *c, const char *msg, size_t len)
 		do_attach(c, req);
 	} else if (strcmp(op, "get") == 0) {
 		do_get(c, req);
+	} else if (strcmp(op, "leave") == 0) {
+		do_leave(c, req);
+	} else if (strcmp(op, "drain") == 0 || strcmp(op, "undrain") == 0) {
+		do_drain(c, req, *op == 'd');
 	} else {
 		snprintf(err, sizeof(err), "unknown op '%.40s'", op);
 		refuse(c, err);

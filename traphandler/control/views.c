@@ -227,15 +227,17 @@ static json_t *services(struct switch_ctx *sw, const char *network)
 
 		for (unsigned v = 0; v < n; v++) {
 			json_array_append_new(
-				rows, json_pack("{s:s,s:s,s:i,s:s,s:s,s:s,s:i,s:i,s:s,s:i}",
-						"network", l->app->network, "vip",
-						as_addr_format(&vips[v], vip), "port", l->port,
-						"proto", "tcp", "name", l->app->name, "node",
-						sw->node, "app", (int)l->app->id, "pid", l->pid,
-						"state", "up", "connections",
-						(int)(as_addr_is_v4(&vips[v])
-							      ? l->connections - l->connections6
-							      : l->connections6)));
+				rows,
+				json_pack("{s:s,s:s,s:i,s:s,s:s,s:s,s:i,s:i,s:s,s:i}",
+					  "network", l->app->network, "vip",
+					  as_addr_format(&vips[v], vip), "port", l->port,
+					  "proto", "tcp", "name", l->app->name, "node",
+					  sw->node, "app", (int)l->app->id, "pid", l->pid,
+					  "state", app_drains(sw, l->app) ? "draining" : "up",
+					  "connections",
+					  (int)(as_addr_is_v4(&vips[v])
+							? l->connections - l->connections6
+							: l->connections6)));
 		}
 	}
 	pthread_mutex_unlock(&sw->lock);

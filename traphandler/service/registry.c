@@ -260,6 +260,7 @@ void app_publish(struct switch_ctx *sw, struct app *app)
 	sa->probe_fd = app->probe_fd;
 	sa->pid = app->pid;
 	sa->started = app->started;
+	sa->draining = app->draining;
 	sa->netns_cookie = app->netns_cookie;
 	/* the id of a registered app is there already: this is what makes it one to take over */
 	__atomic_store_n(&sa->listener_fd, app->listener_fd, __ATOMIC_RELEASE);
@@ -515,6 +516,11 @@ void listener_end(struct switch_ctx *sw, struct listener *l)
 
 /* ---- lookup ---- */
 
+bool app_drains(const struct switch_ctx *sw, const struct app *app)
+{
+	return sw->draining || app->draining;
+}
+
 /* Not lower than the instances that another app's key may show: a private listener (of an app
  * without an address of its own) is there for its own app only. */
 static unsigned collect(struct switch_ctx *sw, const struct app *client,
@@ -531,6 +537,8 @@ static unsigned collect(struct switch_ctx *sw, const struct app *client,
 		struct listener *l = sw->listeners[ids[(start + i) % count]];
 		bool shared = as_addr_is_v4(&key->vip) ? l->app->own4 : l->app->own6;
 
+		if (l->app != client && app_drains(sw, l->app))
+			continue;
 		if (l->app == client || shared || own)
 			ret[n++] = l;
 	}

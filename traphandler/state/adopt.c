@@ -35,6 +35,7 @@ static int adopt_app(struct switch_ctx *sw, const struct adoption *a, const stru
 	app->netns_cookie = old->netns_cookie;
 	app->pid = old->pid;
 	app->started = old->started;
+	app->draining = old->draining;
 	/* which processes have epoll sets, and whether any listens by itself, is not kept: look when
 	 * it matters */
 	app->has_epoll = app->has_private = true;
@@ -232,6 +233,8 @@ int adopt_header(struct switch_ctx *sw, const struct adoption *a)
 	h->socks_high = old->socks_high;
 	memcpy(sw->st.socks, a->old.socks, old->socks_high * sizeof(*sw->st.socks));
 	h->next_app = old->next_app;
+	h->draining = old->draining;
+	sw->draining = old->draining;
 	h->pids_used = old->pids_used;
 	memcpy(h->pids, old->pids, sizeof(h->pids));
 	h->pns_fd = holder_take(a, old->pns_fd);

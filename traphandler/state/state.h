@@ -38,6 +38,7 @@ struct st_header {
 	/* fd numbers in the table that daemon and holder share, or -1 */
 	int32_t userns_fd, pns_fd, holder_sock_fd, ctl_sock_fd, lock_fd;
 	int32_t statedir_fd;  /* the lock of the state directory (cluster/statedir.h) */
+	uint32_t draining;    /* the whole node */
 	uint32_t socks_high;  /* records from here on were never used */
 	uint64_t host_cookie; /* SO_NETNS_COOKIE of the namespace the daemon serves */
 	char holder_path[108], ctl_path[108], lock_path[120];
@@ -84,7 +85,8 @@ struct st_app {
 	int32_t pid;
 	int64_t started; /* CLOCK_REALTIME, s */
 	uint64_t netns_cookie;
-	char reg[1984]; /* the registration, JSON */
+	uint8_t draining;
+	char reg[1983]; /* the registration, JSON */
 };
 
 struct st_listener {
