@@ -9,7 +9,7 @@ _appswitch_run_command() {
 			((i < COMP_CWORD)) && echo $((i + 1))
 			return
 			;;
-		--ip | --name | --tag | --network | --lb | --user | --socket)
+		--ip | --name | --tag | --network | --lb | --weight | --user | --socket)
 			((i++))
 			# bash splits --name=x into three words
 			[[ ${COMP_WORDS[i]-} == = ]] && ((i++))
@@ -40,7 +40,7 @@ _appswitch() {
 
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
-		_appswitch_values "run daemon get doctor version help --help"
+		_appswitch_values "run daemon get drain undrain leave keygen doctor version help --help"
 		return
 	fi
 	if [[ $sub == run ]]; then
@@ -63,12 +63,12 @@ _appswitch() {
 		prev=${COMP_WORDS[COMP_CWORD - 2]}
 	fi
 	case $sub:$prev in
-	*:--socket | daemon:--config)
+	*:--socket | daemon:--config | daemon:--key-file | daemon:--state-dir)
 		_appswitch_files
 		return
 		;;
 	run:--lb)
-		_appswitch_values "local-first round-robin random least-connections source-hash"
+		_appswitch_values "local-first round-robin random least-connections weighted source-hash zone-first"
 		return
 		;;
 	run:--user)
@@ -83,16 +83,31 @@ _appswitch() {
 		_appswitch_values "table json"
 		return
 		;;
-	run:--ip | run:--name | run:--tag | run:--network | daemon:--node | daemon:--ready-fd)
+	run:--ip | run:--name | run:--tag | run:--network | run:--weight | daemon:--node | daemon:--ready-fd | \
+		daemon:--listen | daemon:--advertise | daemon:--zone)
+		return
+		;;
+	daemon:--join)
+		[[ $cur == @* ]] || return
+		compopt -o filenames 2>/dev/null
+		mapfile -t COMPREPLY < <(compgen -P @ -f -- "${cur#@}")
 		return
 		;;
 	esac
 	case $sub in
-	run) _appswitch_values "--ip --name --tag --network --lb --user --socket --no-embedded --help --" ;;
-	daemon) _appswitch_values "--socket --node --log --ready-fd --config --help" ;;
+	run) _appswitch_values "--ip --name --tag --network --lb --weight --user --socket --no-embedded --help --" ;;
+	daemon) _appswitch_values "--socket --node --log --ready-fd --config --listen --advertise --join --key-file \
+		--zone --state-dir --help" ;;
 	get) _appswitch_values "services apps connections nodes -o --output --socket --help" ;;
-	doctor) _appswitch_values "--socket --help" ;;
-	help) ((COMP_CWORD == 2)) && _appswitch_values "run daemon get doctor version help" ;;
+	drain | undrain | leave | doctor) _appswitch_values "--socket --help" ;;
+	keygen)
+		if [[ $cur == -* ]]; then
+			_appswitch_values "- --help"
+		else
+			_appswitch_files
+		fi
+		;;
+	help) ((COMP_CWORD == 2)) && _appswitch_values "run daemon get drain undrain leave keygen doctor version help" ;;
 	esac
 	return 0
 }

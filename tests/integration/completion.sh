@@ -18,12 +18,12 @@ offers()
 }
 
 check "every subcommand"
-for c in run daemon get doctor version help; do
+for c in run daemon get drain undrain leave keygen doctor version help; do
 	offers $c appswitch "${c:0:1}"
 done
 
 check "every long option that --help names"
-for c in run daemon get doctor; do
+for c in run daemon get drain undrain leave doctor; do
 	n=0
 	for o in $("$APPSWITCH" "$c" --help | grep -oE '(^| )--[a-z-]+' | sort -u); do
 		offers "$o" appswitch $c "${o:0:4}"
@@ -33,7 +33,7 @@ for c in run daemon get doctor; do
 done
 
 check "values: policies, levels, what to get, formats, users, the command after --"
-for p in local-first round-robin random least-connections source-hash; do
+for p in local-first round-robin random least-connections weighted source-hash zone-first; do
 	offers $p appswitch run --lb "${p:0:2}"
 done
 offers warn appswitch daemon --log w
@@ -43,4 +43,9 @@ done
 offers json appswitch get services -o j
 offers root appswitch run --user roo
 offers bash appswitch run -- bas
+offers bash appswitch run --weight 3 -- bas
+touch "$T/seeds"
+offers "@$T/seeds" appswitch daemon --join "@$T/see"
+offers "$T/seeds" appswitch daemon --key-file "$T/see"
+offers "$T/seeds" appswitch keygen "$T/see"
 offers bash appswitch run --ip 10.0.0.5 -- bas
