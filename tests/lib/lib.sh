@@ -240,6 +240,8 @@ kill_daemon()
 	stop daemon KILL
 }
 
+no_apps() { get apps | jq -e 'length == 0'; }
+
 # app NAME [OPTIONS] -- CMD...: an app in the background; $! is CMD's own pid.
 app()
 {
@@ -289,9 +291,23 @@ require_seccomp_notify()
 tcp() { timeout --foreground -k 5 "$LIMIT" "$TCP" "$@"; }
 TCP=$LIB/tcp.py
 
+# Names from ORDER that end after the daemons.
+ENDS_LAST=()
+
+turn_of() # NAME
+{
+	case " ${ENDS_LAST[*]} " in
+	*" $1 "*) echo last && return ;;
+	esac
+	case $1 in
+	daemon | daemon[0-9]*) echo daemon ;;
+	*) echo app ;;
+	esac
+}
+
 on_exit()
 {
-	local rc=$? name i tries
+	local rc=$? name i tries turn
 	trap - EXIT ERR
 	set +e
 	if [ "$rc" != 0 ] && [ "$rc" != 77 ]; then
@@ -301,24 +317,24 @@ on_exit()
 			tail -n "${TAIL:-15}" "$name" | cut -c 1-500
 		done
 	fi
-	for ((i = ${#ORDER[@]} - 1; i >= 0; i--)); do
-		name=${ORDER[i]}
-		[ -n "${PID[$name]:-}" ] || continue
-		if [ "$name" = daemon ]; then
-			if [ "$rc" = 0 ]; then
+	# The apps, then the daemons, then what both live in; of each the last one first.
+	for turn in app daemon last; do
+		for ((i = ${#ORDER[@]} - 1; i >= 0; i--)); do
+			name=${ORDER[i]}
+			[ -n "${PID[$name]:-}" ] || continue
+			[ "$(turn_of "$name")" = $turn ] || continue
+			if [ $turn = daemon ] && [ "$rc" = 0 ]; then
 				# what an app does at its end may trap: without a daemon it would wait
 				for ((tries = 0; tries < 250; tries++)); do
-					[ "$(get apps 2>/dev/null | jq length 2>/dev/null)" != 0 ] || break
+					if no_apps "${name#daemon}" >/dev/null 2>&1; then break; fi
 					sleep 0.02
 				done
-				stop_daemon || rc=1
-			else
-				kill -TERM "${PID[daemon]}" 2>/dev/null
+				stop_daemon "${name#daemon}" || rc=1
+				continue
 			fi
-			continue
-		fi
-		kill -TERM "${PID[$name]}" 2>/dev/null
-		kill -CONT "${PID[$name]}" 2>/dev/null
+			kill -TERM "${PID[$name]}" 2>/dev/null
+			kill -CONT "${PID[$name]}" 2>/dev/null
+		done
 	done
 	exit "$rc"
 }
