@@ -267,13 +267,14 @@ REDIS = ["redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save"
 
 # --- the command line ----------------------------------------------------------------------------
 
-def options(doc, groups):
+def options(doc, groups=()):
     """A parser with what all have."""
     p = argparse.ArgumentParser(description=doc,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--only", action="append", choices=list(groups), metavar="NAME",
-                   help="only this group: " + ", ".join(groups))
-    p.add_argument("--list", action="store_true", help="name the groups")
+    if groups:
+        p.add_argument("--only", action="append", choices=list(groups), metavar="NAME",
+                       help="only this group: " + ", ".join(groups))
+        p.add_argument("--list", action="store_true", help="name the groups")
     p.add_argument("--rounds", type=int, default=5, help="turns of each side (5)")
     p.add_argument("--seconds", type=int, default=2, help="of one iperf3 or wrk run (2)")
     p.add_argument("--json", metavar="FILE", help="where the JSON goes (- is stdout)")
