@@ -64,6 +64,8 @@ uint64_t gossip_deadline(const struct gossip *g)
 {
 	uint64_t t = probe_deadline(g), news = news_deadline(g);
 
+	if (g->left)
+		return UINT64_MAX;
 	if (news < t)
 		t = news;
 	if (g->suspect_next < t)

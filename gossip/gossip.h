@@ -104,6 +104,7 @@ struct gossip *gossip_free(struct gossip *g); /* accepts NULL, returns NULL */
 int gossip_input(struct gossip *g, uint64_t now, const struct as_endpoint *from,
 		 enum gossip_via via, const void *data, size_t len);
 void gossip_tick(struct gossip *g, uint64_t now);
+/* UINT64_MAX: never again. */
 uint64_t gossip_deadline(const struct gossip *g);
 
 /* Where to look for the cluster: from the command line, from a file of peers. Tried at once
@@ -139,6 +140,9 @@ int gossip_claim(const struct gossip *g, const struct gossip_row *key, struct go
 bool gossip_rows(const struct gossip *g, uint32_t *it, struct gossip_row *ret);
 /* All members, this node first; as lookup. */
 bool gossip_members(const struct gossip *g, uint32_t *it, struct gossip_member *ret);
+
+/* The member @id, which may be this node. 0, -ENOENT. */
+int gossip_member_of(const struct gossip *g, uint64_t id, struct gossip_member *ret);
 
 struct gossip_stats {
 	uint32_t live, gone;		  /* members without this node */

@@ -171,8 +171,9 @@ static void go_on(struct gossip_uv *g)
 	g->last = &g->first;
 	g->waiting = 0;
 	now = gossip_uv_now();
-	/* not before it is due; libuv counts from the start of this turn of the loop */
-	ms = g->armed > now ? (g->armed - now + 999) / 1000 : 0;
+	/* not before it is due; libuv counts from the start of this turn of the loop, which does not
+	 * end while a timer is due at once */
+	ms = g->armed > now ? (g->armed - now + 999) / 1000 : 1;
 	pthread_mutex_unlock(&g->lock);
 	uv_update_time(g->loop);
 	uv_timer_start(&g->timer, on_timer, ms, 0);

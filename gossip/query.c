@@ -80,6 +80,16 @@ bool gossip_members(const struct gossip *g, uint32_t *it, struct gossip_member *
 	return false;
 }
 
+int gossip_member_of(const struct gossip *g, uint64_t id, struct gossip_member *ret)
+{
+	uint32_t i = members_find(&g->members, id);
+
+	if (i == NONE)
+		return -ENOENT;
+	*ret = core_public_member(g, i);
+	return 0;
+}
+
 struct gossip_stats gossip_stats(const struct gossip *g)
 {
 	return (struct gossip_stats){ .live = g->members.n_live,
