@@ -207,21 +207,32 @@ static void on_tcp(void *arg, const struct nlmsghdr *nh)
 	s->fn(s->arg, &d);
 }
 
-int diag_dump_tcp(int fd, void (*fn)(void *arg, const struct diag_tcp *d), void *arg)
+static int dump_tcp(int fd, uint32_t states, void (*fn)(void *arg, const struct diag_tcp *d),
+		    void *arg)
 {
 	static const int families[] = { AF_INET, AF_INET6 };
 	struct tcps s = { fn, arg };
 	int r = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(families) && r == 0; i++) {
-		struct tcp_request msg =
-			tcp_request(families[i], NLM_F_DUMP,
-				    1u << TCP_ESTABLISHED | 1u << TCP_CLOSE_WAIT |
-					    1u << TCP_FIN_WAIT1 | 1u << TCP_FIN_WAIT2);
+		struct tcp_request msg = tcp_request(families[i], NLM_F_DUMP, states);
 
 		r = dump(fd, &msg, sizeof(msg), on_tcp, &s);
 	}
 	return r;
+}
+
+int diag_dump_tcp(int fd, void (*fn)(void *arg, const struct diag_tcp *d), void *arg)
+{
+	return dump_tcp(fd,
+			1u << TCP_ESTABLISHED | 1u << TCP_CLOSE_WAIT | 1u << TCP_FIN_WAIT1 |
+				1u << TCP_FIN_WAIT2,
+			fn, arg);
+}
+
+int diag_dump_tcp_all(int fd, void (*fn)(void *arg, const struct diag_tcp *d), void *arg)
+{
+	return dump_tcp(fd, ~0u & ~(1u << TCP_LISTEN), fn, arg);
 }
 
 uint64_t diag_listener(int fd, const struct as_endpoint *at)

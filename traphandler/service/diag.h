@@ -32,6 +32,8 @@ struct diag_tcp {
 
 /* Calls @fn for every one of the namespace. 0 or -errno. */
 int diag_dump_tcp(int fd, void (*fn)(void *arg, const struct diag_tcp *d), void *arg);
+/* The same with those that are being connected or closed. */
+int diag_dump_tcp_all(int fd, void (*fn)(void *arg, const struct diag_tcp *d), void *arg);
 
 /* SO_COOKIE of the TCP socket that hears who connects to @at; 0 if there is none. */
 uint64_t diag_listener(int fd, const struct as_endpoint *at);

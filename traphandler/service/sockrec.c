@@ -21,7 +21,7 @@ struct sockrec {
 	size_t n_used;
 	uint32_t *free_list;
 	size_t n_free, cap_free;
-	_Atomic size_t n_opts;
+	_Atomic size_t n_opts, n_remote;
 	size_t n_native; /* option records of sockets that no dump shows; by the last sweep, plus new */
 };
 
@@ -133,12 +133,19 @@ static void give_back(struct sockrec *s, uint32_t slot)
 	s->free_list[s->n_free++] = slot;
 }
 
+static void count(struct sockrec *s, int kind, int by)
+{
+	if (kind == ST_SOCK_REMOTE)
+		s->n_remote += (size_t)by;
+	else if (kind != ST_SOCK_CONN)
+		s->n_opts += (size_t)by;
+}
+
 static void drop(struct sockrec *s, struct st_sock *r)
 {
 	uint32_t slot = (uint32_t)(r - s->st->socks);
 
-	if (r->kind != ST_SOCK_CONN)
-		s->n_opts--;
+	count(s, r->kind, -1);
 	index_remove(s, r->cookie, slot);
 	s->held[s->owner[slot]]--;
 	__atomic_store_n(&r->cookie, 0, __ATOMIC_RELEASE);
@@ -183,9 +190,14 @@ static struct st_sock *add(struct sockrec *s, uint32_t app, uint64_t cookie, int
 	__atomic_store_n(&r->cookie, cookie, __ATOMIC_RELEASE);
 	index_put(s, cookie, slot);
 	own(s, slot, QUOTA_OF(app));
-	s->n_opts += kind != ST_SOCK_CONN;
+	count(s, kind, 1);
 	s->n_native += native;
 	return r;
+}
+
+static bool of_connection(const struct st_sock *r)
+{
+	return r->kind == ST_SOCK_CONN || r->kind == ST_SOCK_REMOTE;
 }
 
 struct sockrec *sockrec_new(struct state *st)
@@ -210,10 +222,8 @@ struct sockrec *sockrec_new(struct state *st)
 		if (index_reserve(s, i) < 0)
 			return sockrec_free(s);
 		index_put(s, st->socks[i].cookie, i);
-		own(s, i,
-		    st->socks[i].kind == ST_SOCK_CONN ? QUOTA_OF(st->socks[i].app) : NOBODY);
-		if (st->socks[i].kind != ST_SOCK_CONN)
-			s->n_opts++;
+		own(s, i, of_connection(&st->socks[i]) ? QUOTA_OF(st->socks[i].app) : NOBODY);
+		count(s, st->socks[i].kind, 1);
 	}
 	return s;
 }
@@ -274,6 +284,80 @@ bool sockrec_get_conn(struct sockrec *s, uint64_t cookie, struct st_sock *ret)
 		*ret = *r;
 	pthread_mutex_unlock(&s->lock);
 	return r != NULL;
+}
+
+int sockrec_add_remote(struct sockrec *s, uint64_t cookie, uint32_t app,
+		       const struct st_remote *remote)
+{
+	struct st_sock *r;
+
+	pthread_mutex_lock(&s->lock);
+	r = add(s, app, cookie, ST_SOCK_REMOTE, false);
+	if (r != NULL) {
+		r->app = app;
+		r->remote = *remote;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return r != NULL ? 0 : -ENOMEM;
+}
+
+bool sockrec_get_remote(struct sockrec *s, uint64_t cookie, struct st_remote *ret)
+{
+	struct st_sock *r;
+
+	if (s->n_remote == 0)
+		return false;
+	pthread_mutex_lock(&s->lock);
+	r = find(s, cookie, ST_SOCK_REMOTE, NULL);
+	if (r != NULL)
+		*ret = r->remote;
+	pthread_mutex_unlock(&s->lock);
+	return r != NULL;
+}
+
+void sockrec_remote_waits(struct sockrec *s, uint64_t cookie, bool waits)
+{
+	struct st_sock *r;
+
+	pthread_mutex_lock(&s->lock);
+	r = find(s, cookie, ST_SOCK_REMOTE, NULL);
+	if (r != NULL)
+		r->remote.waits = waits;
+	pthread_mutex_unlock(&s->lock);
+}
+
+bool sockrec_any_remote(struct sockrec *s)
+{
+	return s->n_remote > 0;
+}
+
+void sockrec_each_remote(struct sockrec *s, void (*fn)(void *arg, const struct st_sock *rec),
+			 void *arg)
+{
+	if (s->n_remote == 0)
+		return;
+	pthread_mutex_lock(&s->lock);
+	for (uint32_t i = 0; i < s->st->h->socks_high; i++) {
+		const struct st_sock *r = &s->st->socks[i];
+
+		if (r->cookie != 0 && r->kind == ST_SOCK_REMOTE)
+			fn(arg, r);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+void sockrec_forget(struct sockrec *s, uint64_t cookie)
+{
+	struct st_sock *r;
+
+	if (s->n_remote == 0)
+		return;
+	pthread_mutex_lock(&s->lock);
+	if (find(s, cookie, ST_SOCK_REMOTE, NULL) != NULL) {
+		while ((r = find(s, cookie, 0, NULL)) != NULL)
+			drop(s, r);
+	}
+	pthread_mutex_unlock(&s->lock);
 }
 
 static struct st_opt *find_opt(struct sockrec *s, uint64_t cookie, int level, int name)
@@ -384,6 +468,19 @@ void sockrec_move(struct sockrec *s, uint64_t from, uint64_t to)
 	pthread_mutex_unlock(&s->lock);
 }
 
+bool sockrec_has_opts(struct sockrec *s, uint64_t cookie)
+{
+	bool has;
+
+	if (s->n_opts == 0)
+		return false;
+	pthread_mutex_lock(&s->lock);
+	has = find(s, cookie, ST_SOCK_OPTS, NULL) != NULL ||
+	      find(s, cookie, ST_SOCK_CONGESTION, NULL) != NULL;
+	pthread_mutex_unlock(&s->lock);
+	return has;
+}
+
 bool sockrec_any_opts(struct sockrec *s)
 {
 	return s->n_opts > 0;
@@ -430,7 +527,9 @@ void sockrec_sweep(struct sockrec *s, const uint64_t *live, size_t n, uint32_t b
 	for (uint32_t i = 0; i < s->st->h->socks_high; i++) {
 		struct st_sock *r = &s->st->socks[i];
 
-		if (r->cookie == 0 || r->since >= before_s)
+		if (r->cookie == 0 || r->since >= before_s || r->kind == ST_SOCK_REMOTE)
+			continue;
+		if (s->n_remote > 0 && find(s, r->cookie, ST_SOCK_REMOTE, NULL) != NULL)
 			continue;
 		if (r->kind != ST_SOCK_CONN && r->app == 0) {
 			n_native++;

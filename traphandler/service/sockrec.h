@@ -1,8 +1,9 @@
 /* sockrec.h - small records about sockets, by SO_COOKIE, kept in the state memfd.
  *
  * One kind says since when a connection exists and between whom; another holds the values of
- * options that an AF_UNIX socket cannot hold itself. A dense array in the memfd plus an index
- * in private memory, rebuilt by a new daemon: 56 + 10 bytes a record.
+ * options that an AF_UNIX socket cannot hold itself; a third the addresses of a TCP connection with
+ * another node. A dense array in the memfd plus an index
+ * in private memory, rebuilt by a new daemon: 88 + 10 bytes a record.
  * Each record counts for the app (an id) that caused it, which has no more than its share (quota.h);
  * who caused an option record is forgotten with the daemon.
  * Thread-safe (a lock of its own). Records of closed sockets go by sockrec_sweep(). */
@@ -28,6 +29,20 @@ int sockrec_add_carried(struct sockrec *s, uint64_t cookie, uint32_t app, uint32
 void sockrec_announced(struct sockrec *s, uint64_t cookie);
 bool sockrec_get_conn(struct sockrec *s, uint64_t cookie, struct st_sock *ret);
 
+/* One end of a TCP connection with another node. 0 or -ENOMEM: it is needed. Sweeps leave it alone:
+ * who hears of the socket's end forgets it. */
+int sockrec_add_remote(struct sockrec *s, uint64_t cookie, uint32_t app,
+		       const struct st_remote *remote);
+bool sockrec_get_remote(struct sockrec *s, uint64_t cookie, struct st_remote *ret);
+/* Has the app got the server's end @cookie? */
+void sockrec_remote_waits(struct sockrec *s, uint64_t cookie, bool waits);
+bool sockrec_any_remote(struct sockrec *s);
+/* Calls @fn for each of them, with all that is known; it must not call back. */
+void sockrec_each_remote(struct sockrec *s, void (*fn)(void *arg, const struct st_sock *rec),
+			 void *arg);
+/* Everything about a socket that was closed. */
+void sockrec_forget(struct sockrec *s, uint64_t cookie);
+
 /* Option values. 0 or -ENOMEM. */
 int sockrec_set_opt(struct sockrec *s, uint32_t app, uint64_t cookie, bool standin, int level,
 		    int name, int value);
@@ -37,6 +52,8 @@ int sockrec_set_congestion(struct sockrec *s, uint32_t app, uint64_t cookie, boo
 bool sockrec_get_congestion(struct sockrec *s, uint64_t cookie, char ret[16]);
 /* What was set on the old socket is now the new one's, a stand-in. */
 void sockrec_move(struct sockrec *s, uint64_t from, uint64_t to);
+/* Was anything set on that very socket? */
+bool sockrec_has_opts(struct sockrec *s, uint64_t cookie);
 /* True if there is any option record at all: most sockets cost no look-up. */
 bool sockrec_any_opts(struct sockrec *s);
 

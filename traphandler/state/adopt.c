@@ -3,6 +3,7 @@
 #include "traphandler/conn/deliver.h"
 #include "traphandler/conn/kept.h"
 #include "traphandler/conn/standin.h"
+#include "traphandler/remote/seen.h"
 #include "traphandler/service/registry.h"
 #include "traphandler/service/sockrec.h"
 #include "traphandler/state/privns.h"
@@ -168,6 +169,9 @@ static struct listener *waits_for(struct switch_ctx *sw, const struct sock *s)
 
 	if (s->kind == SOCK_CONNECTED)
 		return s->client ? NULL : listener_find(sw, s->own.anchor);
+	if (s->kind == SOCK_REMOTE)
+		return s->remote.server && s->remote.waits ? listener_find(sw, s->remote.anchor)
+							   : NULL;
 	if (s->domain == 0 || !sockrec_get_conn(sw->socks, sock_cookie(s->fd), &rec) ||
 	    !rec.conn.carried)
 		return NULL;
@@ -202,7 +206,9 @@ static void adopt_orphans(struct switch_ctx *sw, const struct adoption *a)
 		if (fd < 0)
 			continue;
 		sock_classify(NULL, sw, fd, &s);
-		l = standin_mark(fd) & STANDIN_GIVEN ? NULL : waits_for(sw, &s);
+		l = s.kind != SOCK_REMOTE && (standin_mark(fd) & STANDIN_GIVEN)
+			    ? NULL
+			    : waits_for(sw, &s);
 		if (l != NULL && s.kind == SOCK_CONNECTED)
 			standin_tune(sw, fd, true);
 		if (l != NULL)
@@ -223,6 +229,15 @@ static int ring_bells(struct switch_ctx *sw)
 	return 0;
 }
 
+/* Nonces of hellos that were accepted: mostly none, and then nothing is touched. */
+static void adopt_seen(struct switch_ctx *sw, const struct adoption *a)
+{
+	for (uint32_t i = 0; a->old.h->node_id != 0 && i < ST_SEEN; i++) {
+		if (a->old.seen[i].nonce != 0)
+			sw->st.seen[i] = a->old.seen[i];
+	}
+}
+
 int adopt_header(struct switch_ctx *sw, const struct adoption *a)
 {
 	struct st_header *h = sw->st.h;
@@ -237,6 +252,12 @@ int adopt_header(struct switch_ctx *sw, const struct adoption *a)
 	sw->draining = old->draining;
 	h->pids_used = old->pids_used;
 	memcpy(h->pids, old->pids, sizeof(h->pids));
+	/* what comes to them while there is no daemon waits in them */
+	h->node_tcp_fd = old->node_tcp_fd < 0 ? -1 : holder_take(a, old->node_tcp_fd);
+	h->node_udp_fd = old->node_udp_fd < 0 ? -1 : holder_take(a, old->node_udp_fd);
+	h->node_id = old->node_id;
+	h->node_generation = old->node_generation;
+	adopt_seen(sw, a);
 	h->pns_fd = holder_take(a, old->pns_fd);
 	h->holder_sock_fd = holder_take(a, old->holder_sock_fd);
 	if (h->pns_fd < 0 || h->holder_sock_fd < 0)

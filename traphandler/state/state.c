@@ -1,5 +1,7 @@
 #include "traphandler/state/state.h"
 
+#include "traphandler/remote/seen.h"
+
 #include <appswitch/util.h>
 
 #include <assert.h>
@@ -8,14 +10,15 @@
 #include <sys/stat.h>
 
 static_assert(sizeof(struct st_app) == 2016, "st_app is part of the state's format");
-static_assert(sizeof(struct st_sock) == 56, "st_sock is part of the state's format");
+static_assert(sizeof(struct st_sock) == 88, "st_sock is part of the state's format");
 
 #define PAGE_UP(n)    (((n) + 4095u) & ~(size_t)4095u)
 #define OFF_CALLS     PAGE_UP(sizeof(struct st_header))
 #define OFF_APPS      (OFF_CALLS + PAGE_UP(ST_CALLS * sizeof(struct st_call)))
 #define OFF_LISTENERS (OFF_APPS + PAGE_UP(ST_APPS * sizeof(struct st_app)))
 #define OFF_SOCKS     (OFF_LISTENERS + PAGE_UP(ST_LISTENERS * sizeof(struct st_listener)))
-#define STATE_SIZE    (OFF_SOCKS + PAGE_UP(ST_SOCKS * sizeof(struct st_sock)))
+#define OFF_SEEN      (OFF_SOCKS + PAGE_UP(ST_SOCKS * sizeof(struct st_sock)))
+#define STATE_SIZE    (OFF_SEEN + PAGE_UP(ST_SEEN * sizeof(struct seen_entry)))
 
 static int map(int fd, struct state *st)
 {
@@ -29,6 +32,7 @@ static int map(int fd, struct state *st)
 	st->apps = (void *)(p + OFF_APPS);
 	st->listeners = (void *)(p + OFF_LISTENERS);
 	st->socks = (void *)(p + OFF_SOCKS);
+	st->seen = (void *)(p + OFF_SEEN);
 	return 0;
 }
 
@@ -48,6 +52,7 @@ int state_create(struct state *ret)
 	ret->h->userns_fd = ret->h->pns_fd = -1;
 	ret->h->holder_sock_fd = ret->h->ctl_sock_fd = ret->h->lock_fd = -1;
 	ret->h->statedir_fd = -1;
+	ret->h->node_tcp_fd = ret->h->node_udp_fd = -1;
 	fd_steal(&fd);
 	return 0;
 }

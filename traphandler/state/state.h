@@ -25,8 +25,9 @@
 #define ST_CALLS     8192u
 #define ST_SOCKS     262144u
 #define ST_PIDS	     16u
-#define ST_OPTS	     4u
+#define ST_OPTS	     8u
 #define ST_ITEMS     4u
+#define ST_SEEN	     262144u
 
 struct st_header {
 	uint32_t magic, version;
@@ -41,6 +42,9 @@ struct st_header {
 	uint32_t draining;    /* the whole node */
 	uint32_t socks_high;  /* records from here on were never used */
 	uint64_t host_cookie; /* SO_NETNS_COOKIE of the namespace the daemon serves */
+	int32_t node_tcp_fd, node_udp_fd; /* of the port for other nodes, or -1 */
+	uint32_t node_generation;	  /* under which other nodes know the daemon ... */
+	uint64_t node_id;		  /* ... and this is who it is; 0: nobody knows it */
 	char holder_path[108], ctl_path[108], lock_path[120];
 	char node[64];
 };
@@ -102,11 +106,30 @@ struct st_listener {
 };
 
 /* A record about one socket: the connection it is the client end of, or options. */
-enum st_sock_kind { ST_SOCK_CONN = 1, ST_SOCK_OPTS, ST_SOCK_REFUSED, ST_SOCK_CONGESTION };
+enum st_sock_kind {
+	ST_SOCK_CONN = 1,
+	ST_SOCK_OPTS,
+	ST_SOCK_REFUSED,
+	ST_SOCK_CONGESTION,
+	ST_SOCK_REMOTE
+};
 
 struct st_opt {
 	uint16_t level, name;
 	int32_t value;
+};
+
+/* A TCP connection with another node (remote/remote.h), of which the socket is one end. */
+struct st_remote {
+	struct as_endpoint local, peer; /* as the program sees them */
+	uint8_t face;			/* AF_INET or AF_INET6: what the program takes it for */
+	uint8_t server;			/* the server's end ... */
+	uint8_t waits;			/* ... which the app has not got yet */
+	uint8_t pad;
+	uint64_t anchor; /* server's end: of the listener */
+	uint64_t node;	 /* the other end's */
+	uint32_t app;	 /* the other end's, on its node */
+	uint32_t network;
 };
 
 struct st_sock {
@@ -124,8 +147,11 @@ struct st_sock {
 		} conn;
 		struct st_opt opts[ST_OPTS];
 		char congestion[16];
+		struct st_remote remote;
 	};
 };
+
+struct seen_entry;
 
 struct state {
 	int fd;
@@ -134,6 +160,7 @@ struct state {
 	struct st_app *apps;
 	struct st_listener *listeners;
 	struct st_sock *socks;
+	struct seen_entry *seen; /* ST_SEEN of them (remote/seen.h) */
 };
 
 /* A new, empty one. 0 or -errno. */
