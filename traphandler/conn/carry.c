@@ -4,7 +4,7 @@
 #include "traphandler/conn/closer.h"
 #include "traphandler/conn/inside.h"
 #include "traphandler/conn/replace.h"
-#include "traphandler/service/quota.h"
+#include "traphandler/conn/waiting.h"
 #include "traphandler/service/registry.h"
 #include "traphandler/service/sockrec.h"
 
@@ -19,19 +19,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define CARRIED_MAX 4096u
-#define JOIN_MS	    100
-
-/* A server's end that waits for its accept(). */
-struct carried {
-	struct carried *next;
-	struct app *app; /* the client's, referenced */
-	uint64_t client; /* SO_COOKIE of its socket */
-	struct as_endpoint from;
-	int fd;
-};
-
-static unsigned n_carried; /* under sw->lock */
+#define JOIN_MS 100
 
 bool carry_wanted(struct trap *t, const struct sock *s, const struct as_endpoint *dest)
 {
@@ -46,86 +34,9 @@ static bool has_room(struct trap *t)
 	bool room;
 
 	pthread_mutex_lock(&t->sw->lock);
-	room = quota_allows(t->app->carrying, CARRIED_MAX - n_carried);
+	room = waiting_has_room(t->app, NULL);
 	pthread_mutex_unlock(&t->sw->lock);
 	return room;
-}
-
-/* @fd is @l's from now on. -ENOMEM, or -ECONNREFUSED if that has ended: it stays the caller's. */
-static int enlist(struct trap *t, struct listener *l, uint64_t client, int fd)
-{
-	struct sockaddr_storage ss = { 0 };
-	socklen_t len = sizeof(ss);
-	struct carried *c = malloc(sizeof(*c)), **p = &l->carried;
-	bool gone;
-
-	if (c == NULL)
-		return -ENOMEM;
-	*c = (struct carried){ .app = t->app, .client = client, .fd = fd };
-	if (getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
-		(void)as_endpoint_from_sockaddr(&ss, len, &c->from);
-	pthread_mutex_lock(&t->sw->lock);
-	gone = l->gone;
-	if (!gone) {
-		app_ref(t->app);
-		t->app->carrying++;
-		n_carried++;
-		while (*p != NULL)
-			p = &(*p)->next;
-		*p = c;
-	}
-	pthread_mutex_unlock(&t->sw->lock);
-	if (gone)
-		free(c);
-	return gone ? -ECONNREFUSED : 0;
-}
-
-/* Under sw->lock: *@p goes; its descriptor is the caller's. */
-static int delist(struct switch_ctx *sw, struct carried **p)
-{
-	struct carried *c = *p;
-	int fd = c->fd;
-
-	*p = c->next;
-	c->app->carrying--;
-	n_carried--;
-	app_unref(sw, c->app);
-	free(c);
-	return fd;
-}
-
-static struct carried **find(struct listener *l, uint64_t client)
-{
-	struct carried **p = &l->carried;
-
-	while (*p != NULL && (*p)->client != client)
-		p = &(*p)->next;
-	return *p != NULL ? p : NULL;
-}
-
-bool carry_take(struct switch_ctx *sw, struct listener *l, uint64_t client, int *ret_fd,
-		struct as_endpoint *ret_client)
-{
-	struct carried **p;
-
-	*ret_fd = -1;
-	pthread_mutex_lock(&sw->lock);
-	p = find(l, client);
-	if (p != NULL) {
-		*ret_client = (*p)->from;
-		*ret_fd = delist(sw, p);
-	}
-	pthread_mutex_unlock(&sw->lock);
-	return *ret_fd >= 0;
-}
-
-void carry_listener_gone(struct switch_ctx *sw, struct listener *l)
-{
-	while (l->carried != NULL) {
-		int fd = delist(sw, &l->carried);
-
-		closer_put(sw, l->app, fd);
-	}
 }
 
 /* Somebody who listens at @at in the namespace we are in; fd or -errno. */
@@ -285,15 +196,16 @@ static void inherit(struct trap *t, const struct listener *l, int fd)
 		inherit_protocol(anchor, fd);
 }
 
-/* Not announced after all. */
-static void take_back(struct trap *t, const struct sock *s, struct listener *l, uint64_t client)
+/* @fd is @l's from now on, or as waiting_add() says. */
+static int announce(struct trap *t, struct listener *l, uint64_t client, int fd)
 {
-	struct as_endpoint from;
-	int fd;
+	struct waiting w = { .id = client, .from_app = t->app, .fd = fd };
+	struct sockaddr_storage ss = { 0 };
+	socklen_t len = sizeof(ss);
 
-	if (carry_take(t->sw, l, client, &fd, &from))
-		close(fd);
-	carry_undo(s->fd);
+	if (getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
+		(void)as_endpoint_from_sockaddr(&ss, len, &w.from);
+	return waiting_add(t->sw, l, &w);
 }
 
 int carry_connect(struct trap *t, const struct sock *s, struct listener *l,
@@ -317,16 +229,11 @@ int carry_connect(struct trap *t, const struct sock *s, struct listener *l,
 	t->app->carried = true;
 	r = sockrec_add_carried(t->sw->socks, server, t->app->id, l->app->id, l->anchor);
 	if (r == 0)
-		r = enlist(t, l, client, fd);
+		r = announce(t, l, client, fd);
 	if (r < 0) {
 		close(fd);
 		carry_undo(s->fd);
-		return r == -ECONNREFUSED ? r : -EOPNOTSUPP;
-	}
-	r = standin_announce(l, client);
-	if (r < 0) {
-		take_back(t, s, l, client);
-		return r;
+		return r == -ECONNREFUSED || r == -EAGAIN ? r : -EOPNOTSUPP;
 	}
 	sockrec_announced(t->sw->socks, server);
 	t->call->stage = ST_CONNECTED;

@@ -7,9 +7,9 @@
  *   join      the app's own socket is connected by TCP to one that listens for the moment at the
  *             service's address, in the client's namespace (appns.h): both ends have their true
  *             addresses; the accepted end waits with the instance's listener
- *   announce  a carrier queues at that listener: an AF_UNIX connection whose name says which socket
- *             it is for. Refused, or full: the socket is taken out of its connection again
- *   accept    comes upon the carrier in the queue and gives that end to its app
+ *   announce  it waits with the listener and is announced there (waiting.h). Refused, or full: the socket
+ *             is taken out of its connection again
+ *   accept    comes upon it in the queue and gives that end to its app
  *
  * Both ends are the kernel's own TCP: the client's of its own namespace, the server's of the
  * client's (SOCK_CARRIED). The record of the connection (sockrec.h) and the call's stage are what a
@@ -27,14 +27,6 @@ bool carry_wanted(struct trap *t, const struct sock *s, const struct as_endpoint
  * standin_connect(); -EOPNOTSUPP: not possible here, nothing was done. */
 int carry_connect(struct trap *t, const struct sock *s, struct listener *l,
 		  const struct as_endpoint *dest);
-
-/* A carrier for the socket @client came out of the queue: true with the server end of its connection in
- * *ret_fd, which comes from *ret_client. False: there is none. */
-bool carry_take(struct switch_ctx *sw, struct listener *l, uint64_t client, int *ret_fd,
-		struct as_endpoint *ret_client);
-
-/* Under sw->lock: closes what waits. */
-void carry_listener_gone(struct switch_ctx *sw, struct listener *l);
 
 /* A socket that an earlier call got connected, but whose program was not told so; out of its
  * connection again. */
