@@ -21,7 +21,6 @@
 static const struct view {
 	const char *what;
 	const char *columns[COLUMNS_MAX]; /* keys, in the order of the table */
-	bool any_key;			  /* other keys that come are columns, too */
 } views[] = {
 	{ .what = "services",
 	  .columns = { "network", "vip", "port", "proto", "name", "node", "app", "pid", "state",
@@ -31,7 +30,9 @@ static const struct view {
 	{ .what = "connections",
 	  .columns = { "network", "client", "server", "node", "age_s", "kind", "client_app",
 		       "server_app" } },
-	{ .what = "nodes", .columns = { "name" }, .any_key = true },
+	{ .what = "nodes",
+	  .columns = { "name", "state", "address", "zone", "rtt_us", "age_s", "apps",
+		       "version" } },
 };
 
 static const struct view *view_find(const char *what)
@@ -205,31 +206,14 @@ static unsigned terminal_width(void)
 	return ws.ws_col;
 }
 
-/* Fills @keys, returns their number. They are borrowed from @view and @rows. */
-static size_t choose_columns(const struct view *view, const json_t *rows,
-			     const char *keys[COLUMNS_MAX])
+/* Fills @keys, returns their number. They are borrowed from @view. */
+static size_t choose_columns(const struct view *view, const char *keys[COLUMNS_MAX])
 {
-	size_t n = 0, i;
-	const char *key;
-	json_t *row, *value;
+	size_t n = 0;
 
 	while (n < COLUMNS_MAX && view->columns[n] != NULL) {
 		keys[n] = view->columns[n];
 		n++;
-	}
-	if (!view->any_key)
-		return n;
-	json_array_foreach(rows, i, row)
-	{
-		json_object_foreach(row, key, value)
-		{
-			size_t k = 0;
-
-			while (k < n && strcmp(keys[k], key) != 0)
-				k++;
-			if (k == n && n < COLUMNS_MAX)
-				keys[n++] = key;
-		}
 	}
 	return n;
 }
@@ -251,7 +235,7 @@ static char *upper(const char *s)
 static int print_table(const struct view *view, const json_t *rows)
 {
 	const char *keys[COLUMNS_MAX];
-	size_t columns = choose_columns(view, rows, keys);
+	size_t columns = choose_columns(view, keys);
 	size_t lines = json_array_size(rows) + 1, cells = lines * columns;
 	unsigned width[COLUMNS_MAX] = { 0 }, total = 0, room = terminal_width();
 	char **cell = calloc(cells, sizeof(*cell));

@@ -99,6 +99,7 @@ static const int trapped_options[] = {
 	SO_TYPE,
 	SO_ERROR, /* where an interrupted connect() may be found done */
 	SO_PEERCRED,
+	SO_PEERNAME,
 	SO_PEERGROUPS,
 	SO_PEERSEC,
 	SO_PEERPIDFD,

@@ -1,5 +1,6 @@
 #include "traphandler/daemon.h"
 
+#include "traphandler/cluster/cluster.h"
 #include "traphandler/conn/accept.h"
 #include "traphandler/conn/connect.h"
 #include "traphandler/conn/epoll_readd.h"
@@ -31,6 +32,7 @@
 #define SWEEP_MS	 1000  /* closed listeners, counts */
 #define LOCK_WAIT_MS	 5000  /* for the holder of a killed daemon to let go */
 #define EMBEDDED_IDLE_MS 10000 /* an embedded daemon that nobody came to */
+#define GOOD_BYE_US	 50000 /* for packets to be out */
 
 struct daemon {
 	struct switch_ctx sw;
@@ -38,7 +40,7 @@ struct daemon {
 	uv_loop_t loop;
 	uv_timer_t tick;
 	uv_async_t ended;
-	uv_signal_t sigterm, sigint;
+	uv_signal_t sigterm, sigint, sighup;
 	struct server *server;
 	pid_t holder;
 	uint64_t started_ms, swept_ms;
@@ -290,6 +292,14 @@ static void on_signal(uv_signal_t *s, int signum)
 	stop(s->data);
 }
 
+static void on_sighup(uv_signal_t *s, int signum)
+{
+	struct daemon *d = s->data;
+
+	(void)signum;
+	cluster_reload_keys(&d->sw);
+}
+
 static int run_loop(struct daemon *d)
 {
 	int r = uv_loop_init(&d->loop);
@@ -300,10 +310,13 @@ static int run_loop(struct daemon *d)
 	uv_async_init(&d->loop, &d->ended, on_ended);
 	uv_signal_init(&d->loop, &d->sigterm);
 	uv_signal_init(&d->loop, &d->sigint);
-	d->tick.data = d->ended.data = d->sigterm.data = d->sigint.data = d;
+	uv_signal_init(&d->loop, &d->sighup);
+	d->tick.data = d->ended.data = d->sigterm.data = d->sigint.data = d->sighup.data = d;
 	uv_timer_start(&d->tick, on_tick, TICK_MS, TICK_MS);
 	uv_signal_start(&d->sigterm, on_signal, SIGTERM);
 	uv_signal_start(&d->sigint, on_signal, SIGINT);
+	if (d->cfg->clustered)
+		uv_signal_start(&d->sighup, on_sighup, SIGHUP);
 	d->server = server_new(&d->sw, &d->loop, d->sw.st.h->ctl_sock_fd);
 	if (d->server == NULL)
 		return say("the control socket", -ENOMEM);
@@ -321,6 +334,7 @@ static int run_loop(struct daemon *d)
 	uv_close((uv_handle_t *)&d->tick, NULL);
 	uv_close((uv_handle_t *)&d->sigterm, NULL);
 	uv_close((uv_handle_t *)&d->sigint, NULL);
+	uv_close((uv_handle_t *)&d->sighup, NULL);
 	uv_run(&d->loop, UV_RUN_NOWAIT);
 	return 0;
 }
@@ -381,7 +395,8 @@ static int set_up(struct daemon *d, struct adoption *a, bool *ret_adopting)
 			return say("a user namespace (see appswitch doctor)", r);
 	}
 	sw->svc = svc_table_new();
-	if (sw->svc == NULL)
+	sw->maglev = maglev_cache_new();
+	if (sw->svc == NULL || sw->maglev == NULL)
 		return say("start", -ENOMEM);
 	if (*ret_adopting) {
 		r = adopt_header(sw, a);
@@ -433,6 +448,12 @@ static int start_workers(struct daemon *d, struct adoption *a, bool adopting)
 	for (struct app *app = sw->apps; app != NULL; app = app->next)
 		(void)pool_join_locked(sw, app);
 	pthread_mutex_unlock(&sw->lock);
+	/* before any connect() is looked at, so that it finds the others */
+	if (d->cfg->clustered) {
+		r = cluster_start(sw, d->cfg);
+		if (r < 0)
+			return r;
+	}
 	if (adopting)
 		adopt_resume(sw);
 	pthread_mutex_lock(&sw->lock);
@@ -440,6 +461,14 @@ static int start_workers(struct daemon *d, struct adoption *a, bool adopting)
 		(void)pool_add_app_locked(sw, app);
 	pthread_mutex_unlock(&sw->lock);
 	return 0;
+}
+
+/* Apps that stay are served by the next daemon, soon; else the others need not wait for it. */
+static void end_cluster(struct daemon *d)
+{
+	if (!any_app(d) && cluster_leave(&d->sw) == 0)
+		usleep(GOOD_BYE_US);
+	cluster_stop(&d->sw);
 }
 
 int daemon_run(const struct daemon_config *cfg)
@@ -467,6 +496,7 @@ int daemon_run(const struct daemon_config *cfg)
 		log_info("node %s serves %s%s", d->sw.node, cfg->socket,
 			 adopting ? " (taken over)" : "");
 		r = run_loop(d);
+		end_cluster(d);
 		pool_stop(&d->sw);
 		replace_stop();
 		end_loop(d);

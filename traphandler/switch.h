@@ -23,7 +23,10 @@ struct proc;
 struct parked;
 struct delivery;
 struct worker;
-struct carried;
+struct waiting;
+struct remote;
+struct cluster;
+struct maglev_cache;
 
 /* Call slots; each is in at most one list (trap/pool.c). Zero: empty. */
 struct slot_list {
@@ -102,10 +105,12 @@ struct listener {
 	unsigned refs;
 	bool gone;
 	atomic_uint accepted_since;  /* connections made since the last count */
+	uint32_t told;		     /* of both, to other nodes */
 	uint32_t connections;	     /* by the last count */
 	uint32_t connections6;	     /* of them over IPv6 */
 	struct delivery *deliveries; /* accepted, but not yet known to the app */
-	struct carried *carried;     /* announced, but not accepted yet (conn/carry.h) */
+	struct waiting *waiting;     /* TCP, announced, but not accepted yet (conn/waiting.h) */
+	unsigned n_outside;	     /* of them from other nodes */
 	struct parked *accepts;	     /* blocking accepts that wait, first come first */
 	int watch_fd;		     /* the stand-in listener while accepts wait, or -1 */
 	struct parked *full;	     /* blocking connects that wait for room in the backlog */
@@ -132,6 +137,7 @@ struct switch_ctx {
 	struct listener *by_anchor[4096];    /* open hash by anchor; chained by hnext below */
 	struct listener *hnext[ST_LISTENERS];
 	struct svc_table *svc;
+	struct maglev_cache *maglev;
 	struct {
 		char *name;
 		uint32_t id;
@@ -143,6 +149,8 @@ struct switch_ctx {
 	struct pool *pool;
 	struct readers *readers;
 	struct sockrec *socks;
+	struct remote *remote;	 /* connections with other nodes; NULL: there are none */
+	struct cluster *cluster; /* ... and what is known of them */
 	void (*on_app_ended)(struct switch_ctx *sw); /* from a worker thread */
 };
 

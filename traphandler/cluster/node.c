@@ -1,5 +1,6 @@
 #include "traphandler/cluster/node.h"
 
+#include "traphandler/cluster/cluster.h"
 #include "traphandler/service/registry.h"
 
 #include <appswitch/log.h>
@@ -9,10 +10,14 @@
 
 int node_leave(struct switch_ctx *sw, char *err, size_t err_size)
 {
-	(void)sw;
-	snprintf(err, err_size,
-		 "this daemon is alone (no --listen): there is nothing to leave");
-	return -ENOTCONN;
+	int r = cluster_leave(sw);
+
+	if (r == -EALREADY)
+		snprintf(err, err_size, "this node has left already");
+	else if (r < 0)
+		snprintf(err, err_size,
+			 "this daemon is alone (no --listen): there is nothing to leave");
+	return r;
 }
 
 static int drain_app(struct switch_ctx *sw, uint32_t id, bool on, char *err, size_t err_size)
@@ -34,6 +39,21 @@ static int drain_app(struct switch_ctx *sw, uint32_t id, bool on, char *err, siz
 	return 0;
 }
 
+/* The rows of the app (0: of all). */
+static void tell(struct switch_ctx *sw, uint32_t id)
+{
+	for (const struct app *app = sw->apps; app != NULL; app = app->next) {
+		if (id == 0 || app->id == id)
+			cluster_tell_app(sw, app, true);
+	}
+	for (unsigned i = 0; i < ST_LISTENERS; i++) {
+		const struct listener *l = sw->listeners[i];
+
+		if (l != NULL && (id == 0 || l->app->id == id))
+			cluster_tell_listener(sw, l, true);
+	}
+}
+
 int node_drain(struct switch_ctx *sw, uint32_t app, bool on, char *err, size_t err_size)
 {
 	int r = 0;
@@ -45,6 +65,8 @@ int node_drain(struct switch_ctx *sw, uint32_t app, bool on, char *err, size_t e
 		sw->draining = on;
 		sw->st.h->draining = on;
 	}
+	if (r == 0)
+		tell(sw, app);
 	pthread_mutex_unlock(&sw->lock);
 	if (r == 0 && app != 0)
 		log_info("app %u %s", app, on ? "drains" : "drains no more");

@@ -9,13 +9,13 @@
 #include "traphandler/conn/accept.h"
 
 #include "traphandler/conn/backlog.h"
-#include "traphandler/conn/carry.h"
 #include "traphandler/conn/closer.h"
 #include "traphandler/conn/deliver.h"
 #include "traphandler/conn/face.h"
 #include "traphandler/conn/listen.h"
 #include "traphandler/conn/replace.h"
 #include "traphandler/conn/standin.h"
+#include "traphandler/conn/waiting.h"
 #include "traphandler/service/registry.h"
 #include "traphandler/trap/readers.h"
 
@@ -65,7 +65,7 @@ static struct as_endpoint client_of(const struct switch_ctx *sw, int fd)
 	struct sock conn;
 
 	sock_classify(NULL, sw, fd, &conn);
-	if (conn.kind == SOCK_CONNECTED)
+	if (conn.kind == SOCK_CONNECTED || conn.kind == SOCK_REMOTE)
 		return standin_remote(&conn);
 	/* TCP; the client may have reset it meanwhile, then nobody knows */
 	if (getpeername(fd, (struct sockaddr *)&ss, &len) == 0)
@@ -106,7 +106,7 @@ static int take_connection(struct switch_ctx *sw, struct listener *l, int listen
 		if (name_decode(&un, len, &name) == NAME_NONE || !genuine(sw, fd))
 			continue;
 		if (name.kind == NAME_CARRIER &&
-		    carry_take(sw, l, name.socket, ret_fd, ret_client)) {
+		    waiting_take(sw, l, name.socket, ret_fd, ret_client)) {
 			fcntl(*ret_fd, F_SETFL, flags & SOCK_NONBLOCK ? O_NONBLOCK : 0);
 			return 0;
 		}
@@ -374,7 +374,7 @@ void accept_listener_gone(struct switch_ctx *sw, struct listener *l)
 			pool_resume_locked(sw, slot);
 	}
 	deliver_listener_gone(sw, l);
-	carry_listener_gone(sw, l);
+	waiting_listener_gone(sw, l);
 	backlog_retry_all(sw, l);
 }
 
@@ -544,7 +544,7 @@ void handle_accept(struct trap *t)
 	}
 	if (t->nr == SYS_accept4 && (trap_int(t, 3) & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != 0) {
 		trap_reply_errno(t, EINVAL);
-	} else if (s.kind == SOCK_CONNECTED) {
+	} else if (s.kind == SOCK_CONNECTED || s.kind == SOCK_REMOTE) {
 		trap_reply_errno(t, EINVAL);
 	} else if (s.kind != SOCK_LISTENER) {
 		accept_native(t, &s, fdno);

@@ -16,6 +16,7 @@
 
 #include "traphandler/conn/accept.h"
 #include "traphandler/conn/appns.h"
+#include "traphandler/conn/attempt.h"
 #include "traphandler/conn/backlog.h"
 #include "traphandler/conn/carry.h"
 #include "traphandler/conn/inside.h"
@@ -36,18 +37,6 @@
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/syscall.h>
-
-#define PORT_TRIES	   64
-#define PORT_FIRST	   32768u /* net.ipv4.ip_local_port_range's default */
-#define PORT_COUNT	   28232u
-#define CONNECT_TIMEOUT_NS (127ull * 1000000000u) /* TCP's with tcp_syn_retries 6 */
-
-static bool non_blocking(int fd)
-{
-	int flags = fcntl(fd, F_GETFL);
-
-	return flags >= 0 && (flags & O_NONBLOCK);
-}
 
 /* Reads and checks the address. Returns 0; 1 if the kernel itself finds the fault in it (on the
  * native socket, which reaches nothing); -errno. */
@@ -81,152 +70,35 @@ static int read_dest(struct trap *t, const struct sock *s, struct as_endpoint *r
 	return 0;
 }
 
-static struct as_addr source_address(const struct app *app, const struct sock *s,
-				     const struct as_addr *dest)
-{
-	int family = as_addr_family(dest);
-
-	if (!as_addr_is_any(&s->bound.addr) && as_addr_family(&s->bound.addr) == family)
-		return s->bound.addr;
-	if (as_addr_is_loopback(dest))
-		return as_addr_loopback(family);
-	return family == AF_INET ? app->ip4 : app->ip6;
-}
-
-/* A stand-in connected to @l, in the call's slot; picks a free source port unless the app bound one. */
-static int connect_by_standin(struct trap *t, const struct sock *s, const struct listener *l,
-			      const struct as_endpoint *dest, const struct as_addr *vip)
-{
-	struct standin_name name = {
-		.kind = NAME_CLIENT,
-		.network = t->app->network_id,
-		.vip = *vip,
-		.client.addr = source_address(t->app, s, &dest->addr),
-		.client.port = s->bound.port,
-		.server = *dest,
-	};
-	int r;
-
-	if (s->bound.port != 0) {
-		r = standin_connect(t->sw, l, &name, &t->call->fd);
-		return r == -EADDRINUSE ? -EADDRNOTAVAIL : r;
-	}
-	for (int i = 0; i < PORT_TRIES; i++) {
-		name.client.port = (uint16_t)(PORT_FIRST + worker_random(t->w) % PORT_COUNT);
-		r = standin_connect(t->sw, l, &name, &t->call->fd);
-		if (r != -EADDRINUSE)
-			return r;
-	}
-	return -EADDRNOTAVAIL;
-}
-
-/* A connection to @l: a stand-in in the call's slot, or (*@carry stays true) of the app's own socket. */
-static int connect_instance(struct trap *t, const struct sock *s, struct listener *l,
-			    const struct as_endpoint *dest, const struct as_addr *vip,
-			    bool *carry)
-{
-	if (*carry) {
-		int r = carry_connect(t, s, l, dest);
-
-		if (r != -EOPNOTSUPP)
-			return r;
-		*carry = false;
-	}
-	t->call->stage = ST_STANDIN;
-	return connect_by_standin(t, s, l, dest, vip);
-}
-
-static void listener_refused(struct trap *t, struct listener *l)
-{
-	log_debug("app %u: the listener on port %u is gone", l->app->id, l->port);
-	pthread_mutex_lock(&t->sw->lock);
-	listener_end(t->sw, l);
-	pthread_mutex_unlock(&t->sw->lock);
-}
-
-/* Tries the instances in order. 0 with the connected stand-in in the slot and whose it is (or, if
- * *@carry still is true, the app's own socket connected); -EAGAIN with
- * *ret_l one that lives but has a full backlog; else -errno. *ret_l is referenced. */
-static int connect_service(struct trap *t, const struct sock *s, const struct as_endpoint *dest,
-			   struct listener **ret_l, bool *carry)
-{
-	struct listener *ls[MAX_INSTANCES], *full = NULL;
-	struct switch_ctx *sw = t->sw;
-	struct as_addr vip;
-	int n, r = -ECONNREFUSED;
-
-	pthread_mutex_lock(&sw->lock);
-	n = service_lookup(sw, t->app, dest, ls, MAX_INSTANCES, &vip);
-	pthread_mutex_unlock(&sw->lock);
-	if (n < 0)
-		return n;
-	*ret_l = NULL;
-	for (int i = 0; i < n; i++) {
-		accept_check_parked(sw, ls[i]);
-		r = connect_instance(t, s, ls[i], dest, &vip, carry);
-		if (r == -ECONNREFUSED) {
-			listener_refused(t, ls[i]);
-			continue;
-		}
-		if (r == -EAGAIN && full == NULL)
-			full = ls[i];
-		if (r == -EAGAIN)
-			continue;
-		if (r == 0)
-			*ret_l = ls[i];
-		break;
-	}
-	if (*ret_l == NULL && full != NULL && (r == -EAGAIN || r == -ECONNREFUSED)) {
-		*ret_l = full;
-		r = -EAGAIN;
-	}
-	pthread_mutex_lock(&sw->lock);
-	for (int i = 0; i < n; i++) {
-		if (ls[i] != *ret_l)
-			listener_unref(sw, ls[i]);
-	}
-	pthread_mutex_unlock(&sw->lock);
-	return r;
-}
-
-/* connect() that runs into SO_SNDTIMEO says EINPROGRESS (socket(7)). */
-static bool has_sndtimeo(int fd)
-{
-	struct timeval tv = { 0 };
-	socklen_t len = sizeof(tv);
-
-	return getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, &len) == 0 &&
-	       (tv.tv_sec != 0 || tv.tv_usec != 0);
-}
-
-static uint64_t connect_deadline(int fd)
-{
-	struct timeval tv = { 0 };
-	socklen_t len = sizeof(tv);
-
-	if (getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, &len) < 0 ||
-	    (tv.tv_sec == 0 && tv.tv_usec == 0))
-		return now_ns() + CONNECT_TIMEOUT_NS;
-	return now_ns() + (uint64_t)tv.tv_sec * 1000000000u + (uint64_t)tv.tv_usec * 1000u;
-}
-
 static uint32_t face_mark(const struct sock *s, const struct as_endpoint *dest)
 {
 	return s->domain == AF_INET6 && as_addr_is_v4(&dest->addr) ? STANDIN_FACE6 : 0;
 }
 
 /* Gives the stand-in @fd the flags, options and face of the socket it is for. True if that one is
- * non-blocking. */
-static bool dress(const struct sock *s, int fd, const struct as_endpoint *dest)
+ * non-blocking. A TCP socket has its options since it was made, and no marks. */
+static bool dress(const struct sock *s, int fd, const struct as_endpoint *dest, bool remote)
 {
-	int flags = replace_options(s->fd, fd, O_NONBLOCK);
+	int flags = remote ? replace_flags(s->fd, fd, O_NONBLOCK)
+			   : replace_options(s->fd, fd, O_NONBLOCK);
 	bool later = flags >= 0 && (flags & O_NONBLOCK);
 	uint32_t mark;
 
+	if (remote)
+		return later;
 	mark = face_mark(s, dest) | (later ? STANDIN_PENDING : 0);
 	if (mark != 0)
 		standin_set_mark(fd, mark);
 	return later;
+}
+
+/* Is it of a connection with another node? */
+static bool is_remote(const struct trap *t, int fd)
+{
+	struct st_remote rec;
+
+	return sockrec_any_remote(t->sw->socks) &&
+	       sockrec_get_remote(t->sw->socks, sock_cookie(fd), &rec);
 }
 
 /* The program does not know that its socket with this cookie is connected: the next connect() tells. */
@@ -235,7 +107,7 @@ static void mark_pending(struct trap *t, int fdno, uint64_t cookie)
 	int pidfd = target_pidfd(&t->w->targets, t->tid, false);
 	_cleanup_close_ int fd = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, fdno, 0);
 
-	if (fd >= 0 && sock_cookie(fd) == cookie)
+	if (fd >= 0 && sock_cookie(fd) == cookie && !is_remote(t, fd))
 		standin_change_mark(fd, 0, STANDIN_PENDING);
 }
 
@@ -270,11 +142,14 @@ static void answer_standin(struct trap *t, bool later)
 	answer(t, cookie, later);
 }
 
-/* The stand-in in call->fd goes to the app; @s is what the app has now. */
-static void deliver(struct trap *t, struct sock *s, const struct as_endpoint *dest)
+/* The stand-in (or TCP socket) in call->fd goes to the app; @s is what the app has now. @later: it is not
+ * connected yet. */
+static void deliver(struct trap *t, struct sock *s, const struct as_endpoint *dest, bool later)
 {
 	int fd = t->call->fd, fdno = trap_int(t, 0), r;
-	bool later = dress(s, fd, dest);
+	bool remote = is_remote(t, fd);
+
+	later = dress(s, fd, dest, remote) || later;
 
 	r = replace_fd(t, fdno, s->fd, fd);
 	if (r == -EAGAIN && trap_valid(t)) {
@@ -287,7 +162,8 @@ static void deliver(struct trap *t, struct sock *s, const struct as_endpoint *de
 		pool_resume_later(t->sw, slot);
 		return;
 	}
-	if (r == 0 && sockrec_any_opts(t->sw->socks))
+	/* a TCP socket holds its options itself */
+	if (r == 0 && !remote && sockrec_any_opts(t->sw->socks))
 		sockrec_move(t->sw->socks, sock_cookie(s->fd), sock_cookie(fd));
 	if (r == -ENOENT || r == -EAGAIN) {
 		t->call->fd = -1;
@@ -312,7 +188,8 @@ static void resume(struct trap *t, struct sock *s)
 	int fd = t->call->fd;
 
 	sock_classify(t->app, t->sw, fd, &mine);
-	if (mine.kind != SOCK_CONNECTED || !standin_connected(fd)) {
+	if (mine.kind != SOCK_REMOTE &&
+	    (mine.kind != SOCK_CONNECTED || !standin_connected(fd))) {
 		/* made but not connected yet: begin again */
 		close(fd);
 		t->call->fd = -1;
@@ -323,7 +200,9 @@ static void resume(struct trap *t, struct sock *s)
 	}
 	replace_resume(t, fd);
 	if (s->kind == SOCK_NATIVE) {
-		deliver(t, s, &mine.own.server);
+		struct as_endpoint dest = standin_remote(&mine);
+
+		deliver(t, s, &dest, false);
 		return;
 	}
 	if (sock_cookie(s->fd) == sock_cookie(fd)) {
@@ -368,11 +247,86 @@ static bool connect_again(struct trap *t, const struct sock *s)
 	return true;
 }
 
+static void connect_native(struct trap *t, struct sock *s);
+
+/* Somebody serves it, and has the connection. */
+static void on_connected(struct trap *t, struct attempt *a, struct sock *s, uint64_t waited_for)
+{
+	int fd = t->call->fd;
+
+	if (a->l != NULL) {
+		atomic_fetch_add_explicit(&a->l->accepted_since, 1, memory_order_relaxed);
+		if (!a->carry)
+			sockrec_add_conn(t->sw->socks, sock_cookie(fd), t->app->id,
+					 a->l->app->id, a->l->anchor);
+		accept_arrived(t->sw, a->l);
+		if (t->call->deadline_ns != 0)
+			backlog_pass_on(t, waited_for);
+	}
+	if (a->carry)
+		answer_connected(t, s);
+	else
+		deliver(t, s, a->dest, a->later);
+}
+
+/* Nobody has it. */
+static void on_refused(struct trap *t, struct attempt *a, struct sock *s, int r)
+{
+	bool later = non_blocking(s->fd);
+
+	if (r == -ECONNREFUSED && s->kind == SOCK_NATIVE &&
+	    inside_is_own(t->app, &a->dest->addr)) {
+		if (!inside_connect_own(t, s, a->dest))
+			connect_native(t, s);
+		return;
+	}
+	if (r == -EAGAIN && !later) {
+		/* the backlog is full: the server's next accept makes room */
+		if (t->call->deadline_ns == 0)
+			backlog_park(t, a->l, attempt_deadline(s->fd));
+		else
+			backlog_park_again(t, a->l);
+		return;
+	}
+	if (r == -EAGAIN)
+		r = -ECONNREFUSED;
+	if (r == -ETIMEDOUT && later)
+		r = -EHOSTUNREACH; /* all were asked for as long as such a call may wait */
+	if (r == -ECONNREFUSED && later && s->kind == SOCK_NATIVE) {
+		inside_refuse(t, s, a->dest);
+		return;
+	}
+	if (r == -EMFILE || r == -ENFILE) {
+		log_error_limited("app %u: no file descriptors left for a connection "
+				  "(raise the daemon's RLIMIT_NOFILE)",
+				  t->app->id);
+		r = -ENOBUFS;
+	}
+	trap_reply_errno(t, -r);
+}
+
+static void connect_by_attempt(struct trap *t, struct attempt *a, struct sock *s)
+{
+	uint64_t waited_for = t->call->cookie;
+	int r;
+
+	t->call->cookie = sock_cookie(s->fd);
+	a->carry = s->kind == SOCK_NATIVE && carry_wanted(t, s, a->dest);
+	r = attempt_connect(t, a);
+	if (r == -EINPROGRESS)
+		return; /* parked */
+	if (r == 0) {
+		on_connected(t, a, s, waited_for);
+		return;
+	}
+	t->call->stage = ST_RECEIVED;
+	on_refused(t, a, s, r);
+}
+
 static void connect_native(struct trap *t, struct sock *s)
 {
 	struct as_endpoint dest;
-	struct listener *l = NULL;
-	bool carry;
+	struct attempt a = { .s = s, .dest = &dest };
 	int fd, r;
 
 	if (sockrec_take_refused(t->sw->socks,
@@ -392,76 +346,29 @@ static void connect_native(struct trap *t, struct sock *s)
 			trap_reply_errno(t, -r);
 		return;
 	}
-	if (s->bound.port != 0 && connect_again(t, s))
+	if (s->kind == SOCK_NATIVE && s->bound.port != 0 && connect_again(t, s))
 		return;
 	if (t->call->deadline_ns != 0 && now_ns() >= t->call->deadline_ns) {
-		trap_reply_errno(t, has_sndtimeo(s->fd) ? EINPROGRESS : ETIMEDOUT);
+		r = attempt_expired(t, &a);
+		if (r < 0)
+			trap_reply_errno(t, -r);
+		else
+			deliver(t, s, &dest, true);
 		return;
 	}
-	if (inside_connect_private(t, s, &dest))
+	if (s->kind == SOCK_NATIVE && inside_connect_private(t, s, &dest))
 		return;
 	fd = kept_take(t->sw, s->fd, &dest);
-	if (fd < 0) {
-		uint64_t waited_for = t->call->cookie;
-
-		t->call->cookie = sock_cookie(s->fd);
-		carry = carry_wanted(t, s, &dest);
-		r = connect_service(t, s, &dest, &l, &carry);
-		if (r < 0)
-			t->call->stage = ST_RECEIVED;
-		if (r == -ECONNREFUSED && inside_is_own(t->app, &dest.addr)) {
-			if (!inside_connect_own(t, s, &dest))
-				connect_native(t, s);
-			goto out;
-		}
-		if (r == -EAGAIN && !non_blocking(s->fd)) {
-			assert(l != NULL);
-			/* the backlog is full: the server's next accept makes room */
-			if (t->call->deadline_ns == 0)
-				backlog_park(t, l, connect_deadline(s->fd));
-			else
-				backlog_park_again(t, l);
-			goto out;
-		}
-		if (r == -EAGAIN)
-			r = -ECONNREFUSED;
-		if (r == -ECONNREFUSED && non_blocking(s->fd)) {
-			inside_refuse(t, s, &dest);
-			goto out;
-		}
-		if (r < 0) {
-			if (r == -EMFILE || r == -ENFILE) {
-				log_error_limited(
-					"app %u: no file descriptors left for a connection "
-					"(raise the daemon's RLIMIT_NOFILE)",
-					t->app->id);
-				r = -ENOBUFS;
-			}
-			trap_reply_errno(t, -r);
-			goto out;
-		}
-		assert(l != NULL);
-		fd = t->call->fd;
-		atomic_fetch_add_explicit(&l->accepted_since, 1, memory_order_relaxed);
-		if (!carry)
-			sockrec_add_conn(t->sw->socks, sock_cookie(fd), t->app->id, l->app->id,
-					 l->anchor);
-		accept_arrived(t->sw, l);
-		if (t->call->deadline_ns != 0)
-			backlog_pass_on(t, waited_for);
-		if (carry) {
-			answer_connected(t, s);
-			goto out;
-		}
-	} else {
+	if (fd >= 0) {
 		t->call->fd = fd;
 		t->call->stage = ST_STANDIN;
+		deliver(t, s, &dest, false);
+		return;
 	}
-	deliver(t, s, &dest);
-out:
-	if (l != NULL) {
+	connect_by_attempt(t, &a, s);
+	if (a.l != NULL) {
 		pthread_mutex_lock(&t->sw->lock);
-		listener_unref(t->sw, l);
+		listener_unref(t->sw, a.l);
 		pthread_mutex_unlock(&t->sw->lock);
 	}
 }
@@ -483,8 +390,11 @@ int connect_outcome(struct trap *t, struct sock *s)
 		return 0;
 	r = replace_fd(t, trap_int(t, 0), s->fd, fd);
 	if (r == -EAGAIN || r == -ENOENT) {
+		struct as_endpoint dest;
+
 		sock_classify(NULL, t->sw, fd, &mine);
-		kept_put(t, sock_cookie(s->fd), &mine.own.server, fd);
+		dest = standin_remote(&mine);
+		kept_put(t, sock_cookie(s->fd), &dest, fd);
 		if (r == -ENOENT || !trap_valid(t))
 			return 0;
 		/* the target gets no CPU: another round later */
@@ -493,7 +403,7 @@ int connect_outcome(struct trap *t, struct sock *s)
 		pool_resume_later(t->sw, slot);
 		return -EINPROGRESS;
 	}
-	if (r == 0) {
+	if (r == 0 && !is_remote(t, fd)) {
 		standin_change_mark(fd, STANDIN_PENDING, 0);
 		sockrec_move(t->sw->socks, sock_cookie(s->fd), sock_cookie(fd));
 	}
@@ -528,6 +438,56 @@ static void connect_standin(struct trap *t, struct sock *s)
 	}
 }
 
+/* connect() on a socket that is connected with another node, or is about to be, or has failed. What the
+ * kernel would do here is done on our copy, to the address it has: the caller's must not reach it. */
+static void connect_remote(struct trap *t, struct sock *s)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(struct tcp_info);
+	struct tcp_info info = { 0 };
+	uint16_t family;
+	int r, error = 0;
+
+	if (trap_int(t, 2) < (int)sizeof(family) || trap_int(t, 2) > (int)sizeof(peer)) {
+		trap_reply_errno(t, EINVAL);
+		return;
+	}
+	r = trap_read(t, t->args[1], &family, sizeof(family));
+	if (r == 0 && family == AF_UNSPEC)
+		r = -EINVAL; /* as a stand-in: it cannot be fresh again */
+	if (r < 0) {
+		if (r == -ENOENT)
+			trap_drop(t);
+		else
+			trap_reply_errno(t, -r);
+		return;
+	}
+	(void)getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len);
+	if (info.tcpi_state == TCP_SYN_SENT || info.tcpi_state == TCP_SYN_RECV) {
+		trap_reply_errno(t, EALREADY);
+		return;
+	}
+	len = sizeof(peer);
+	if (info.tcpi_state == TCP_CLOSE ||
+	    getpeername(s->fd, (struct sockaddr *)&peer, &len) < 0) {
+		len = sizeof(error);
+		(void)getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &len);
+		if (error != 0)
+			trap_reply_errno(t, error);
+		else if (s->remote.server)
+			trap_reply_errno(t, EISCONN);
+		else
+			connect_native(t, s); /* another one in its place */
+		return;
+	}
+	if (answered_same(t, sock_cookie(s->fd)))
+		answer(t, sock_cookie(s->fd), false);
+	else if (connect(s->fd, (struct sockaddr *)&peer, len) == 0)
+		trap_reply_value(t, 0);
+	else
+		trap_reply_errno(t, errno);
+}
+
 void handle_connect(struct trap *t)
 {
 	struct sock s;
@@ -545,15 +505,19 @@ void handle_connect(struct trap *t)
 		trap_reply_continue(t);
 		return;
 	}
-	if (s.kind == SOCK_NATIVE && !pool_claim(t, sock_cookie(s.fd))) {
+	if ((s.kind == SOCK_NATIVE || s.kind == SOCK_REMOTE) &&
+	    !pool_claim(t, sock_cookie(s.fd))) {
 		/* another thread connects it; what it is then, the next look shows */
 	} else if (t->call->stage == ST_CONNECTED &&
-		   (s.kind == SOCK_NATIVE || s.kind == SOCK_CONNECTED)) {
+		   (s.kind == SOCK_NATIVE || s.kind == SOCK_CONNECTED ||
+		    s.kind == SOCK_REMOTE)) {
 		answer_connected(t, &s);
 	} else if (t->call->stage == ST_STANDIN) {
 		resume(t, &s);
 	} else if (s.kind == SOCK_NATIVE) {
 		connect_native(t, &s);
+	} else if (s.kind == SOCK_REMOTE) {
+		connect_remote(t, &s);
 	} else if (s.kind == SOCK_CONNECTED || s.kind == SOCK_LISTENER ||
 		   s.kind == SOCK_CARRIED) {
 		connect_standin(t, &s);

@@ -48,7 +48,7 @@ void deliver_requeue_locked(struct listener *l, int fd)
 
 void deliver_requeue(struct trap *t, struct listener *l, int fd)
 {
-	standin_set_mark(fd, 0);
+	standin_note_given(t->sw, fd, false);
 	pthread_mutex_lock(&t->sw->lock);
 	deliver_requeue_locked(l, fd);
 	pthread_mutex_unlock(&t->sw->lock);
@@ -203,7 +203,7 @@ static void not_delivered(struct trap *t, struct listener *l, int error)
 	int fd = t->call->fd;
 
 	/* first the mark: with the slot gone it is all that a later daemon knows */
-	standin_set_mark(fd, 0);
+	standin_note_given(t->sw, fd, false);
 	t->call->fd = -1;
 	deliver_requeue(t, l, fd);
 	if (error == -ENOENT || error == -EAGAIN)
@@ -251,7 +251,7 @@ void deliver_connection(struct trap *t, struct listener *l, int at)
 	bool cloexec = t->nr == SYS_accept4 && (trap_int(t, 3) & SOCK_CLOEXEC);
 
 	/* from here on a copy of it in a killed daemon is no connection that nobody has */
-	standin_set_mark(t->call->fd, STANDIN_GIVEN);
+	standin_note_given(t->sw, t->call->fd, true);
 	if (at >= 0 || app_interrupted_lately(t->app))
 		deliver_careful(t, l, at, cloexec);
 	else

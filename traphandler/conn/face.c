@@ -59,6 +59,14 @@ static int listener_address(struct trap *t, uint64_t anchor, struct as_endpoint 
 	return l != NULL ? 0 : -EINVAL;
 }
 
+static bool has_peer(int fd)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+
+	return getpeername(fd, (struct sockaddr *)&ss, &len) == 0;
+}
+
 void handle_getname(struct trap *t)
 {
 	bool peer = t->nr == SYS_getpeername;
@@ -67,10 +75,10 @@ void handle_getname(struct trap *t)
 
 	if (!sock_look(t, &s))
 		return;
-	if (s.kind == SOCK_CONNECTED) {
+	if (s.kind == SOCK_CONNECTED || (s.kind == SOCK_REMOTE && (!peer || has_peer(s.fd)))) {
 		e = peer ? standin_remote(&s) : standin_local(&s);
 		end(t, face_write_addr(t, t->args[1], t->args[2], &e, sock_face(&s)));
-	} else if (s.kind == SOCK_LISTENER && peer) {
+	} else if ((s.kind == SOCK_LISTENER || s.kind == SOCK_REMOTE) && peer) {
 		trap_reply_errno(t, ENOTCONN);
 	} else if (s.kind == SOCK_LISTENER) {
 		int r = listener_address(t, s.own.anchor, &e);
@@ -221,7 +229,8 @@ void handle_ioctl(struct trap *t)
 		return;
 	if (request == SIOCGSKNS)
 		trap_reply_errno(t, EPERM); /* of whatever socket: no namespace is handed out */
-	else if (s.kind != SOCK_CONNECTED && s.kind != SOCK_LISTENER && s.kind != SOCK_CARRIED)
+	else if (s.kind != SOCK_CONNECTED && s.kind != SOCK_LISTENER &&
+		 s.kind != SOCK_CARRIED && s.kind != SOCK_REMOTE)
 		trap_reply_continue(t);
 	else if (request >= FIOSETOWN && request <= SIOCGPGRP)
 		trap_reply_continue(t); /* of the file, not of the protocol */

@@ -97,32 +97,99 @@ void inherit_apply(struct inherit *in, int listening, int fd)
 	pthread_mutex_unlock(&in->lock);
 }
 
+struct protocol_opt {
+	int level, name;
+};
+
+static const struct protocol_opt protocol_opts[INHERIT_PROTOCOL] = {
+	{ IPPROTO_TCP, TCP_NODELAY },
+	{ IPPROTO_TCP, TCP_CORK },
+	{ IPPROTO_TCP, TCP_KEEPIDLE },
+	{ IPPROTO_TCP, TCP_KEEPINTVL },
+	{ IPPROTO_TCP, TCP_KEEPCNT },
+	{ IPPROTO_TCP, TCP_USER_TIMEOUT },
+	{ IPPROTO_TCP, TCP_LINGER2 },
+	{ IPPROTO_TCP, TCP_NOTSENT_LOWAT },
+	{ IPPROTO_TCP, TCP_CONGESTION },
+	{ IPPROTO_IP, IP_TOS },
+	{ IPPROTO_IP, IP_TTL },
+	{ IPPROTO_IPV6, IPV6_TCLASS },
+	{ IPPROTO_IPV6, IPV6_UNICAST_HOPS },
+};
+
+/* What else decides how a connection is made. */
+static const struct protocol_opt handshake_opts[] = {
+	{ IPPROTO_TCP, TCP_MAXSEG },
+	{ IPPROTO_TCP, TCP_SYNCNT },
+	{ IPPROTO_TCP, TCP_WINDOW_CLAMP },
+	{ IPPROTO_TCP, TCP_QUICKACK },
+	{ IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS },
+	{ IPPROTO_IP, IP_MTU_DISCOVER },
+	{ IPPROTO_IP, IP_RECVERR },
+	{ IPPROTO_IPV6, IPV6_MTU_DISCOVER },
+	{ IPPROTO_IPV6, IPV6_RECVERR },
+};
+
+/* True if @from has it and @other's is another one: the value in @ret. */
+static bool differs(const struct protocol_opt *o, int from, int other, char ret[16],
+		    socklen_t *ret_len)
+{
+	char is[16] = { 0 };
+	socklen_t len = sizeof(is);
+
+	memset(ret, 0, 16);
+	*ret_len = 16;
+	return getsockopt(from, o->level, o->name, ret, ret_len) == 0 &&
+	       getsockopt(other, o->level, o->name, is, &len) == 0 && memcmp(ret, is, 16) != 0;
+}
+
+static void copy_differing(const struct protocol_opt *o, size_t n, int from, int to)
+{
+	char value[16];
+	socklen_t len;
+
+	for (size_t i = 0; i < n; i++) {
+		if (differs(&o[i], from, to, value, &len))
+			setsockopt(to, o[i].level, o[i].name, value, len);
+	}
+}
+
 void inherit_protocol(int anchor, int fd)
 {
-	static const struct {
-		int level, name;
-	} names[] = {
-		{ IPPROTO_TCP, TCP_NODELAY },
-		{ IPPROTO_TCP, TCP_KEEPIDLE },
-		{ IPPROTO_TCP, TCP_KEEPINTVL },
-		{ IPPROTO_TCP, TCP_KEEPCNT },
-		{ IPPROTO_TCP, TCP_USER_TIMEOUT },
-		{ IPPROTO_TCP, TCP_LINGER2 },
-		{ IPPROTO_TCP, TCP_NOTSENT_LOWAT },
-		{ IPPROTO_TCP, TCP_CONGESTION },
-		{ IPPROTO_IP, IP_TOS },
-		{ IPPROTO_IP, IP_TTL },
-		{ IPPROTO_IPV6, IPV6_TCLASS },
-		{ IPPROTO_IPV6, IPV6_UNICAST_HOPS },
-	};
+	copy_differing(protocol_opts, ARRAY_SIZE(protocol_opts), anchor, fd);
+}
 
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		char has[16] = { 0 }, is[16] = { 0 };
-		socklen_t len = sizeof(has), is_len = sizeof(is);
+void inherit_unconnected(int old, int fd)
+{
+	inherit_protocol(old, fd);
+	copy_differing(handshake_opts, ARRAY_SIZE(handshake_opts), old, fd);
+}
 
-		if (getsockopt(anchor, names[i].level, names[i].name, has, &len) == 0 &&
-		    getsockopt(fd, names[i].level, names[i].name, is, &is_len) == 0 &&
-		    memcmp(has, is, sizeof(has)) != 0)
-			setsockopt(fd, names[i].level, names[i].name, has, len);
+static socklen_t protocol_size(int i)
+{
+	return protocol_opts[i].name == TCP_CONGESTION && protocol_opts[i].level == IPPROTO_TCP
+		       ? 16
+		       : sizeof(int);
+}
+
+void inherit_apply_protocol(struct inherit *in, int anchor, int usual, int fd)
+{
+	uint64_t now = clock_ms();
+	socklen_t len;
+
+	pthread_mutex_lock(&in->lock);
+	if (in->protocol_read_ms == 0 || now - in->protocol_read_ms > MAX_AGE_MS) {
+		in->protocol_set = 0;
+		for (unsigned i = 0; i < INHERIT_PROTOCOL; i++) {
+			if (differs(&protocol_opts[i], anchor, usual, in->protocol[i], &len))
+				in->protocol_set |= 1u << i;
+		}
+		in->protocol_read_ms = now;
 	}
+	for (int i = 0; in->protocol_set >> i != 0; i++) {
+		if (in->protocol_set & (1u << i))
+			setsockopt(fd, protocol_opts[i].level, protocol_opts[i].name,
+				   in->protocol[i], protocol_size(i));
+	}
+	pthread_mutex_unlock(&in->lock);
 }

@@ -10,13 +10,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define INHERIT_OPTS 10
+#define INHERIT_OPTS	 10
+#define INHERIT_PROTOCOL 13
 
 struct inherit {
 	pthread_mutex_t lock;
 	uint64_t read_ms; /* 0: never */
 	uint32_t set;	  /* bit i: option i differs from its default */
 	char values[INHERIT_OPTS][16];
+	uint64_t protocol_read_ms;
+	uint32_t protocol_set;
+	char protocol[INHERIT_PROTOCOL][16];
 };
 
 void inherit_init(struct inherit *in);
@@ -27,5 +31,10 @@ void inherit_apply(struct inherit *in, int listening, int fd);
 
 /* The rest, for an accepted socket that is TCP: what the anchor has of TCP's and IP's options. */
 void inherit_protocol(int anchor, int fd);
+/* The same as last read: only what differs from @usual, a TCP socket on which nothing was set. */
+void inherit_apply_protocol(struct inherit *in, int anchor, int usual, int fd);
+
+/* What was set on @old, which was never connected, to @fd, which is not connected yet. */
+void inherit_unconnected(int old, int fd);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "traphandler/conn/appns.h"
 #include "traphandler/conn/closer.h"
+#include "traphandler/service/lookup.h"
 #include "traphandler/service/registry.h"
 #include "traphandler/service/sockrec.h"
 
@@ -47,7 +48,7 @@ bool inside_connect_private(struct trap *t, const struct sock *s,
 
 bool inside_connect_own(struct trap *t, struct sock *s, const struct as_endpoint *dest)
 {
-	struct listener *ls[MAX_INSTANCES];
+	struct instance inst[MAX_INSTANCES];
 	struct as_addr vip;
 	int n, r = 0;
 
@@ -57,9 +58,8 @@ bool inside_connect_own(struct trap *t, struct sock *s, const struct as_endpoint
 	 * so we would wait for it for ever */
 	pthread_mutex_lock(&t->app->listen_lock);
 	pthread_mutex_lock(&t->sw->lock);
-	n = service_lookup(t->sw, t->app, dest, ls, MAX_INSTANCES, &vip);
-	for (int i = 0; i < n; i++)
-		listener_unref(t->sw, ls[i]);
+	n = service_lookup(t->sw, t->app, dest, inst, MAX_INSTANCES, &vip);
+	service_put(t->sw, inst, n, NULL);
 	pthread_mutex_unlock(&t->sw->lock);
 	if (n <= 0)
 		r = appns_connect(t, s, dest);

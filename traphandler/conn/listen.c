@@ -89,8 +89,8 @@ void handle_bind(struct trap *t)
 	int len = trap_int(t, 2), r;
 
 	r = sock_get(t, trap_int(t, 0), &s);
-	if (r == 0 &&
-	    (s.kind == SOCK_CONNECTED || s.kind == SOCK_LISTENER || s.kind == SOCK_CARRIED)) {
+	if (r == 0 && (s.kind == SOCK_CONNECTED || s.kind == SOCK_LISTENER ||
+		       s.kind == SOCK_CARRIED || s.kind == SOCK_REMOTE)) {
 		bind_standin(t);
 		sock_done(&s);
 		return;
@@ -332,7 +332,8 @@ void handle_listen(struct trap *t)
 	} else if (s.kind == SOCK_LISTENER) {
 		replace_resume(t, s.fd);
 		trap_reply_value(t, 0);
-	} else if (s.kind == SOCK_CONNECTED || s.kind == SOCK_CARRIED) {
+	} else if (s.kind == SOCK_CONNECTED || s.kind == SOCK_CARRIED ||
+		   s.kind == SOCK_REMOTE) {
 		trap_reply_errno(t, EINVAL);
 	} else {
 		trap_reply_continue(t);

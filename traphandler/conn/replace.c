@@ -38,14 +38,13 @@ static void copy_opt(int from, int to, int name, const void *dflt, socklen_t siz
 		setsockopt(to, SOL_SOCKET, name, v, len);
 }
 
-int replace_options(int old, int fd, int mode)
+void replace_sockopts(int old, int fd)
 {
 	static const int zero, one = 1;
 	static const struct linger no_linger;
 	static const struct timeval no_time;
 	int locks = 0;
 	socklen_t len = sizeof(locks);
-	int flags = fcntl(old, F_GETFL);
 
 	copy_opt(old, fd, SO_KEEPALIVE, &zero, sizeof(int));
 	copy_opt(old, fd, SO_REUSEADDR, &zero, sizeof(int));
@@ -69,6 +68,12 @@ int replace_options(int old, int fd, int mode)
 			}
 		}
 	}
+}
+
+int replace_flags(int old, int fd, int mode)
+{
+	int flags = fcntl(old, F_GETFL);
+
 	if (flags >= 0 && (flags & (O_NONBLOCK | O_ASYNC)) != mode)
 		fcntl(fd, F_SETFL, flags & (O_NONBLOCK | O_ASYNC));
 	if (flags >= 0 && (flags & O_ASYNC)) {
@@ -79,6 +84,12 @@ int replace_options(int old, int fd, int mode)
 		fcntl(fd, F_SETSIG, fcntl(old, F_GETSIG));
 	}
 	return flags;
+}
+
+int replace_options(int old, int fd, int mode)
+{
+	replace_sockopts(old, fd);
+	return replace_flags(old, fd, mode);
 }
 
 /* The registration of @fdno in the target's epoll set @epfd: its "tfd:" line (proc(5)). */

@@ -11,6 +11,9 @@
 
 /* Carries flags and options of @old over to @fd (both ours, @fd's flags being @mode). Returns @old's F_GETFL. */
 int replace_options(int old, int fd, int mode);
+/* Its two halves: options of SOL_SOCKET, and what is the file's. */
+void replace_sockopts(int old, int fd);
+int replace_flags(int old, int fd, int mode);
 
 /* Puts @fd (ours, stays ours) at @fdno in the target, in place of @old (our copy of what is
  * there), and of its copies in the process. 0, -EBADF; -EAGAIN or -ENOENT: @fdno still has @old, but

@@ -148,6 +148,22 @@ static bool needs_right(int level, int name)
 	       (level == IPPROTO_IPV6 && name == IPV6_TRANSPARENT);
 }
 
+/* Of a connection with another node: what tells of the host's network, or is of another family than
+ * the program's. */
+static bool shows_host(const struct sock *s, int level, int name)
+{
+	if (level == SOL_SOCKET)
+		return name == SO_MARK || name == SO_NETNS_COOKIE || name == SO_BINDTODEVICE ||
+		       name == SO_BINDTOIFINDEX || name == SO_PEERNAME ||
+		       (name == SO_DOMAIN && s->domain != s->remote.face);
+	if (level == IPPROTO_IP)
+		return name == IP_TRANSPARENT || name == IP_PKTOPTIONS ||
+		       of_namespace(level, name);
+	return level == IPPROTO_IPV6 &&
+	       (s->domain == AF_INET || name == IPV6_TRANSPARENT ||
+		name == IPV6_2292PKTOPTIONS || of_namespace(level, name));
+}
+
 /* Of a TCP connection of carry.h, what would show where it comes from, or take it away. */
 static bool shows_seam(const struct sock *s, int level, int name)
 {
@@ -155,6 +171,8 @@ static bool shows_seam(const struct sock *s, int level, int name)
 
 	if (s->kind == SOCK_NATIVE)
 		return marked && appns_marked(s->fd);
+	if (s->kind == SOCK_REMOTE)
+		return shows_host(s, level, name);
 	return s->kind == SOCK_CARRIED &&
 	       (marked || of_namespace(level, name) ||
 		(level == SOL_SOCKET && (name == SO_NETNS_COOKIE || name == SO_BINDTODEVICE)) ||
@@ -165,7 +183,7 @@ static bool shows_seam(const struct sock *s, int level, int name)
 /* The kernel's own answer is the right one. */
 static bool is_tcp(const struct sock *s, int level, int name)
 {
-	return (s->kind == SOCK_NATIVE || s->kind == SOCK_CARRIED) &&
+	return (s->kind == SOCK_NATIVE || s->kind == SOCK_CARRIED || s->kind == SOCK_REMOTE) &&
 	       !shows_seam(s, level, name);
 }
 
@@ -187,11 +205,12 @@ static int template_of(const struct switch_ctx *sw, const struct sock *s)
 /* A copy of the anchor of @s's listener; the caller's fd, or -1. */
 static int anchor_of(struct trap *t, const struct sock *s)
 {
+	uint64_t anchor = s->kind == SOCK_REMOTE ? s->remote.anchor : s->own.anchor;
 	struct listener *l;
 	int fd = -1;
 
 	pthread_mutex_lock(&t->sw->lock);
-	l = listener_find(t->sw, s->own.anchor);
+	l = listener_find(t->sw, anchor);
 	if (l != NULL && l->app == t->app && l->anchor_fd >= 0)
 		fd = dup(l->anchor_fd);
 	pthread_mutex_unlock(&t->sw->lock);
@@ -217,6 +236,7 @@ static int get_connected(struct trap *t, const struct sock *s, int level, int na
 			 socklen_t *len)
 {
 	_cleanup_close_ int anchor = -1;
+	bool client = s->kind == SOCK_REMOTE ? !s->remote.server : s->client;
 	int source = template_of(t->sw, s), value;
 	socklen_t asked = *len;
 
@@ -225,7 +245,7 @@ static int get_connected(struct trap *t, const struct sock *s, int level, int na
 	if (level == SOL_SOCKET && name == SO_NETNS_COOKIE)
 		return getsockopt(t->app->probe_fd, level, name, buf, len) < 0 ? own_errno()
 									       : 0;
-	if (!s->client && !of_connection(level, name)) {
+	if (!client && !of_connection(level, name)) {
 		anchor = anchor_of(t, s);
 		if (anchor >= 0)
 			source = anchor;
@@ -288,6 +308,19 @@ static int get(struct trap *t, const struct sock *s, int level, int name)
 	return give(t, buf, (int)len);
 }
 
+/* The address as getpeername() gives it, or (SO_PEERNAME) its beginning. */
+static int give_peer(struct trap *t, const struct sock *s)
+{
+	struct as_endpoint e = standin_remote(s);
+	struct sockaddr_storage ss;
+	int have = (int)as_endpoint_to_sockaddr(&e, sock_face(s), &ss);
+	int len, r = trap_read(t, t->args[4], &len, sizeof(len));
+
+	if (r < 0)
+		return r;
+	return len < 0 || len > have ? -EINVAL : give(t, &ss, len);
+}
+
 static int give_error(struct trap *t, int err)
 {
 	int len, r = trap_read(t, t->args[4], &len, sizeof(len));
@@ -328,7 +361,10 @@ void handle_getsockopt(struct trap *t)
 		sock_done(&s);
 		return;
 	}
-	if (is_tcp(&s, level, name) && !denied_to_read(level, name))
+	if (level == SOL_SOCKET && name == SO_PEERNAME &&
+	    (s.kind == SOCK_CONNECTED || s.kind == SOCK_REMOTE))
+		end(t, give_peer(t, &s));
+	else if (is_tcp(&s, level, name) && !denied_to_read(level, name))
 		trap_reply_continue(t);
 	else if (of_namespace(level, name))
 		trap_reply_errno(t, target_net_admin(t) ? ENOPROTOOPT : EPERM);
@@ -430,10 +466,11 @@ void handle_setsockopt(struct trap *t)
 		return;
 	if (denied(level, name))
 		trap_reply_errno(t, ENOPROTOOPT);
-	else if (s.kind == SOCK_CARRIED && level == SOL_SOCKET &&
+	else if ((s.kind == SOCK_CARRIED || s.kind == SOCK_REMOTE) && level == SOL_SOCKET &&
 		 (name == SO_ATTACH_FILTER || name == SO_DETACH_FILTER))
-		trap_reply_value(t, 0); /* it has one of ours, locked (carry.c) */
-	else if (s.kind == SOCK_CARRIED && is_tcp(&s, level, name))
+		trap_reply_value(t,
+				 0); /* it has one of ours, locked (carry.c, remote/guard.h) */
+	else if ((s.kind == SOCK_CARRIED || s.kind == SOCK_REMOTE) && is_tcp(&s, level, name))
 		trap_reply_continue(t);
 	else if (s.kind != SOCK_NATIVE && holds_pointer(level, name))
 		trap_reply_errno(t, EINVAL);

@@ -1,5 +1,7 @@
 #include "traphandler/conn/standin.h"
 
+#include "traphandler/service/sockrec.h"
+
 #include <appswitch/util.h>
 
 #include <netinet/in.h>
@@ -110,7 +112,9 @@ void sock_classify(const struct app *app, const struct switch_ctx *sw, int fd, s
 	if (app != NULL && ns == app->netns_cookie)
 		ret->kind = SOCK_NATIVE;
 	else if (ns == sw->st.h->host_cookie)
-		ret->kind = SOCK_HOST;
+		ret->kind = sockrec_get_remote(sw->socks, get_u64(fd, SO_COOKIE), &ret->remote)
+				    ? SOCK_REMOTE
+				    : SOCK_HOST;
 	else if (app != NULL && (standin_mark(fd) & STANDIN_GIVEN))
 		ret->kind = SOCK_CARRIED;
 	ret->domain = ss.ss_family;
@@ -119,6 +123,8 @@ void sock_classify(const struct app *app, const struct switch_ctx *sw, int fd, s
 
 int sock_face(const struct sock *s)
 {
+	if (s->kind == SOCK_REMOTE)
+		return s->remote.face;
 	if (s->domain != 0)
 		return s->domain;
 	if (!s->client)
@@ -170,12 +176,26 @@ int sock_steal(struct sock *s)
 
 struct as_endpoint standin_local(const struct sock *s)
 {
+	if (s->kind == SOCK_REMOTE)
+		return s->remote.local;
 	return s->client ? s->own.client : s->peer.server;
 }
 
 struct as_endpoint standin_remote(const struct sock *s)
 {
+	if (s->kind == SOCK_REMOTE)
+		return s->remote.peer;
 	return s->client ? s->own.server : s->peer.client;
+}
+
+void standin_note_given(const struct switch_ctx *sw, int fd, bool given)
+{
+	/* a mark would mean something to the host's routing */
+	if (sockrec_any_remote(sw->socks) &&
+	    get_u64(fd, SO_NETNS_COOKIE) == sw->st.h->host_cookie)
+		sockrec_remote_waits(sw->socks, sock_cookie(fd), !given);
+	else
+		standin_set_mark(fd, given ? STANDIN_GIVEN : 0);
 }
 
 void standin_tune(const struct switch_ctx *sw, int fd, bool sndbuf)

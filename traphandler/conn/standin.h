@@ -22,6 +22,7 @@ enum sock_kind {
 	SOCK_CONNECTED, /* a connected stand-in */
 	SOCK_LISTENER,	/* a listening stand-in */
 	SOCK_CARRIED,	/* a TCP server end in the namespace of its client (carry.h) */
+	SOCK_REMOTE, /* an end of a TCP connection with another node, of the host's namespace */
 };
 
 struct sock {
@@ -32,6 +33,7 @@ struct sock {
 	bool client;	    /* connected: this is the client end */
 	struct standin_name own, peer; /* of a stand-in; peer if server end */
 	struct as_endpoint bound;      /* of a TCP socket */
+	struct st_remote remote;       /* of one with another node */
 };
 
 /* What @fdno is in the target. 0 and a sock to be ended with sock_done(), whose fd is good until
@@ -52,7 +54,7 @@ int sock_steal(struct sock *s);
 /* AF_INET or AF_INET6: what the app's program takes it for. */
 int sock_face(const struct sock *s);
 
-/* Addresses of a connected stand-in, from its names. */
+/* Addresses of a connected stand-in, from its names; or of a connection with another node. */
 struct as_endpoint standin_local(const struct sock *s);
 struct as_endpoint standin_remote(const struct sock *s);
 
@@ -62,6 +64,10 @@ uint32_t standin_mark(int fd);
 void standin_set_mark(int fd, uint32_t mark);
 /* Some bits of it; another worker may be changing others for another call of the app. */
 void standin_change_mark(int fd, uint32_t clear, uint32_t set);
+
+/* The server's end @fd is on its way to the app (or, not @given, back to wait for another accept()): what
+ * a later daemon makes of a copy of it that no call names. */
+void standin_note_given(const struct switch_ctx *sw, int fd, bool given);
 
 /* Buffer size and fd-passing as every stand-in has them; not if the app chose a size. */
 void standin_tune(const struct switch_ctx *sw, int fd, bool sndbuf);

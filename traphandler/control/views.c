@@ -1,5 +1,6 @@
 #include "traphandler/control/views.h"
 
+#include "traphandler/cluster/cluster.h"
 #include "traphandler/conn/appns.h"
 #include "traphandler/conn/listen.h"
 #include "traphandler/service/diag.h"
@@ -145,6 +146,16 @@ static const struct diag_sock *peer_of(const struct dump *dump, const struct dia
 	return bsearch(&key, dump->v, dump->n, sizeof(*dump->v), cmp_inode);
 }
 
+static void count_remote(void *arg, const struct st_sock *rec)
+{
+	struct listener *l = rec->remote.server ? listener_find(arg, rec->remote.anchor) : NULL;
+
+	if (l == NULL)
+		return;
+	l->connections++;
+	l->connections6 += !as_addr_is_v4(&rec->remote.local.addr);
+}
+
 /* Takes the dump, sorted by inode, and brings everything that depends on it up to date. */
 static void recount(struct switch_ctx *sw, struct dump *dump)
 {
@@ -194,6 +205,7 @@ static void recount(struct switch_ctx *sw, struct dump *dump)
 		l->connections++;
 		l->connections6 += !as_addr_is_v4(&c->d.local.addr);
 	}
+	sockrec_each_remote(sw->socks, count_remote, sw);
 	pthread_mutex_unlock(&sw->lock);
 	if (dump->n + dump->n_tcp > 1)
 		qsort(cookies, dump->n + dump->n_tcp, sizeof(*cookies), cmp_u64);
@@ -208,6 +220,27 @@ void view_recount(struct switch_ctx *sw)
 
 	recount(sw, &dump);
 	done(&dump);
+}
+
+struct rows {
+	json_t *rows;
+	const char *network;
+};
+
+static void add_far_service(void *arg, const struct cluster_service *s)
+{
+	const struct rows *to = arg;
+	char vip[AS_ADDR_STRLEN];
+
+	if (!shows(to->network, s->network))
+		return;
+	json_array_append_new(to->rows,
+			      json_pack("{s:s,s:s,s:i,s:s,s:s,s:s,s:i,s:i,s:s,s:i}", "network",
+					s->network, "vip", as_addr_format(&s->vip, vip), "port",
+					s->port, "proto", "tcp", "name", s->name, "node",
+					s->node, "app", (int)s->app, "pid", s->pid, "state",
+					s->draining ? "draining" : "up", "connections",
+					(int)s->connections));
 }
 
 static json_t *services(struct switch_ctx *sw, const char *network)
@@ -241,6 +274,7 @@ static json_t *services(struct switch_ctx *sw, const char *network)
 		}
 	}
 	pthread_mutex_unlock(&sw->lock);
+	cluster_each_service(sw, add_far_service, &(struct rows){ rows, network });
 	return rows;
 }
 
@@ -306,6 +340,28 @@ static void add_connection(json_t *rows, const struct switch_ctx *sw, const char
 				(int)rec->app, "server_app", (int)rec->conn.server_app));
 }
 
+struct remote_rows {
+	json_t *rows;
+	const char *network;
+	const struct switch_ctx *sw;
+};
+
+/* Each end shows it on its own node. */
+static void add_remote(void *arg, const struct st_sock *rec)
+{
+	const struct remote_rows *to = arg;
+	const struct st_remote *r = &rec->remote;
+	const char *network = network_name(to->sw, r->network);
+	struct st_sock as = { .since = rec->since };
+
+	if (!shows(to->network, network))
+		return;
+	as.app = r->server ? r->app : rec->app;
+	as.conn.server_app = r->server ? rec->app : r->app;
+	add_connection(to->rows, to->sw, network, r->server ? &r->peer : &r->local,
+		       r->server ? &r->local : &r->peer, "tcp", &as);
+}
+
 static json_t *connections(struct switch_ctx *sw, const char *network)
 {
 	json_t *rows = json_array();
@@ -338,12 +394,32 @@ static json_t *connections(struct switch_ctx *sw, const char *network)
 			add_connection(rows, sw, app->network, &c->d.remote, &c->d.local, "tcp",
 				       &c->rec);
 	}
+	sockrec_each_remote(sw->socks, add_remote, &(struct remote_rows){ rows, network, sw });
 	pthread_mutex_unlock(&sw->lock);
 	done(&dump);
 	return rows;
 }
 
-static json_t *nodes(struct switch_ctx *sw, const char *network)
+static void add_node(void *arg, const struct cluster_node *n)
+{
+	const struct rows *to = arg;
+	char addr[AS_ENDPOINT_STRLEN], id[17];
+	json_t *row;
+
+	snprintf(id, sizeof(id), "%016llx", (unsigned long long)n->id);
+	row = json_pack("{s:s,s:s,s:s,s:s,s:s,s:i,s:s}", "name", n->name, "id", id, "state",
+			n->state, "address", as_endpoint_format(&n->addr, addr), "zone",
+			n->zone, "apps", (int)n->apps, "version", n->version);
+	/* what is not known has no value */
+	json_object_set_new(row, "rtt_us",
+			    n->rtt_us > 0 ? json_integer(n->rtt_us) : json_null());
+	json_object_set_new(row, "age_s",
+			    n->started > 0 ? json_integer(time(NULL) - n->started)
+					   : json_null());
+	json_array_append_new(to->rows, row);
+}
+
+static json_t *own_node(struct switch_ctx *sw, const char *network)
 {
 	json_t *rows;
 	int n = 0;
@@ -354,6 +430,18 @@ static json_t *nodes(struct switch_ctx *sw, const char *network)
 	rows = json_pack("[{s:s,s:s,s:i,s:s}]", "name", sw->node, "state", "alive", "apps", n,
 			 "version", APPSWITCH_VERSION);
 	pthread_mutex_unlock(&sw->lock);
+	return rows;
+}
+
+/* Where other nodes are is no app's business. */
+static json_t *nodes(struct switch_ctx *sw, const char *network)
+{
+	json_t *rows;
+
+	if (sw->cluster == NULL || network != NULL)
+		return own_node(sw, network);
+	rows = json_array();
+	cluster_each_node(sw, add_node, &(struct rows){ rows, NULL });
 	return rows;
 }
 

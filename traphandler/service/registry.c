@@ -1,5 +1,6 @@
 #include "traphandler/service/registry.h"
 
+#include "traphandler/cluster/cluster.h"
 #include "traphandler/conn/accept.h"
 #include "traphandler/conn/appns.h"
 #include "traphandler/conn/closer.h"
@@ -268,6 +269,7 @@ void app_publish(struct switch_ctx *sw, struct app *app)
 	app->next = sw->apps;
 	sw->apps = app;
 	sw->n_apps++;
+	cluster_tell_app(sw, app, true);
 }
 
 struct app *app_find(struct switch_ctx *sw, uint32_t id)
@@ -327,6 +329,7 @@ void app_end(struct switch_ctx *sw, struct app *app)
 	if (*p != NULL) {
 		*p = app->next;
 		sw->n_apps--;
+		cluster_tell_app(sw, app, false);
 	}
 	app_unref(sw, app);
 }
@@ -460,6 +463,7 @@ int listener_add(struct switch_ctx *sw, struct listener *l)
 	sl->fdno = l->fdno;
 	sl->serial = l->serial;
 	__atomic_store_n(&sl->anchor, l->anchor, __ATOMIC_RELEASE);
+	cluster_tell_listener(sw, l, true);
 	return 0;
 }
 
@@ -503,6 +507,7 @@ void listener_end(struct switch_ctx *sw, struct listener *l)
 	*p = sw->hnext[l->slot];
 	sw->listeners[l->slot] = NULL;
 	sw->n_listeners--;
+	cluster_tell_listener(sw, l, false);
 	l->app->n_listeners--;
 	__atomic_store_n(&sw->st.listeners[l->slot].anchor, 0, __ATOMIC_RELEASE);
 	accept_listener_gone(sw, l);
@@ -514,121 +519,7 @@ void listener_end(struct switch_ctx *sw, struct listener *l)
 	listener_unref(sw, l);
 }
 
-/* ---- lookup ---- */
-
 bool app_drains(const struct switch_ctx *sw, const struct app *app)
 {
 	return sw->draining || app->draining;
-}
-
-/* Not lower than the instances that another app's key may show: a private listener (of an app
- * without an address of its own) is there for its own app only. */
-static unsigned collect(struct switch_ctx *sw, const struct app *client,
-			const struct svc_key *key, bool own, uint64_t start,
-			struct listener **ret, unsigned n, unsigned max)
-{
-	size_t count;
-	const uint32_t *ids = svc_table_get(sw->svc, key, &count);
-
-	/* more than are tried: another part each time, or no one would come to the others */
-	if (count <= max)
-		start = 0;
-	for (size_t i = 0; i < count && n < max; i++) {
-		struct listener *l = sw->listeners[ids[(start + i) % count]];
-		bool shared = as_addr_is_v4(&key->vip) ? l->app->own4 : l->app->own6;
-
-		if (l->app != client && app_drains(sw, l->app))
-			continue;
-		if (l->app == client || shared || own)
-			ret[n++] = l;
-	}
-	return n;
-}
-
-static bool vip_known(struct switch_ctx *sw, const struct app *client, const struct as_addr *a)
-{
-	for (const struct app *app = sw->apps; app != NULL; app = app->next) {
-		if (app->network_id != client->network_id)
-			continue;
-		/* also an invented one: it is somebody's, but serves nobody else */
-		if (as_addr_eq(&app->ip4, a) || as_addr_eq(&app->ip6, a))
-			return true;
-	}
-	return as_addr_eq(&client->ip4, a) || as_addr_eq(&client->ip6, a);
-}
-
-static uint64_t addr_hash(const struct as_addr *a)
-{
-	uint64_t h = 0xcbf29ce484222325u;
-
-	for (int i = 0; i < 16; i++)
-		h = (h ^ a->b[i]) * 0x100000001b3u;
-	return h;
-}
-
-static void order(const struct as_addr *src, uint64_t seq, struct listener **ls, unsigned n)
-{
-	struct lb_instance inst[64];
-	struct listener *copy[64];
-	struct lb_input in = { .seq = seq };
-	uint16_t idx[64];
-
-	if (n < 2)
-		return;
-	for (unsigned i = 0; i < n; i++) {
-		copy[i] = ls[i];
-		inst[i].id = ls[i]->anchor;
-		inst[i].connections = ls[i]->connections + ls[i]->accepted_since;
-	}
-	if (getrandom(&in.random, sizeof(in.random), GRND_INSECURE) < 0)
-		in.random = now_ns() * 0x9e3779b97f4a7c15u;
-	in.source = addr_hash(src);
-	lb_order(ls[0]->app->lb, inst, n, &in, idx);
-	for (unsigned i = 0; i < n; i++)
-		ls[i] = copy[idx[i]];
-}
-
-int service_lookup(struct switch_ctx *sw, struct app *client, const struct as_endpoint *dest,
-		   struct listener **ret, unsigned max, struct as_addr *ret_vip)
-{
-	bool v4 = as_addr_is_v4(&dest->addr);
-	const struct as_addr *mine = v4 ? &client->ip4 : &client->ip6;
-	bool loopback = as_addr_is_loopback(&dest->addr);
-	struct svc_key key = {
-		.network = client->network_id,
-		.vip = loopback ? *mine : dest->addr,
-		.addr = dest->addr,
-		.port = dest->port,
-	};
-	uint64_t h =
-		addr_hash(&key.vip) ^ (uint64_t)key.port * 0x9e3779b97f4a7c15u ^ key.network;
-	uint32_t *seq = &sw->lb_seq[(h ^ h >> 32) % ARRAY_SIZE(sw->lb_seq)];
-	uint64_t start = addr_hash(mine); /* a source keeps its part */
-	unsigned n;
-
-	if (max > 64)
-		max = 64;
-	*ret_vip = key.vip;
-	if (client->lb != LB_SOURCE_HASH)
-		start = *seq;
-	n = collect(sw, client, &key, loopback, start, ret, 0, max);
-	if (loopback) {
-		/* a port of 0.0.0.0 is reached at every loopback address; one bound to the VIP
-		 * alone is too, but only where nobody else has the port */
-		key.addr = as_addr_any(v4 ? AF_INET : AF_INET6);
-		n = collect(sw, client, &key, true, start, ret, n, max);
-		if (n == 0) {
-			key.addr = *mine;
-			n = collect(sw, client, &key, true, start, ret, n, max);
-		}
-	}
-	if (n == 0) {
-		if (loopback || vip_known(sw, client, &dest->addr))
-			return -ECONNREFUSED;
-		return -ENETUNREACH;
-	}
-	order(mine, (*seq)++, ret, n);
-	for (unsigned i = 0; i < n; i++)
-		listener_ref(ret[i]);
-	return (int)n;
 }

@@ -39,12 +39,4 @@ unsigned listener_vips(const struct listener *l, struct as_addr ret[2]);
 /* It gets no new connections from other apps. */
 bool app_drains(const struct switch_ctx *sw, const struct app *app);
 
-/* As many are tried for one connect(). */
-#define MAX_INSTANCES 64
-
-/* Who serves @dest for @client: instances that drain serve their own app only. Referenced listeners, best first, at most @max; the VIP
- * whose port space it is in *ret_vip. -ECONNREFUSED, -ENETUNREACH or the number. */
-int service_lookup(struct switch_ctx *sw, struct app *client, const struct as_endpoint *dest,
-		   struct listener **ret, unsigned max, struct as_addr *ret_vip);
-
 #endif

@@ -1,0 +1,28 @@
+/* guard.h - a TCP socket of the host's network namespace hears one other node, and nobody else, for good.
+ *
+ * An app gets such a socket connected. It might take it out of its connection again: it may exchange the
+ * file behind a number between our look at it and a call that is then given to the kernel
+ * (seccomp_unotify(2), CONTINUE), so one of a native socket's connect(), bind() or listen() may meet this one. It
+ * must not lead into the host's network even then. So it has a locked socket filter (SO_ATTACH_FILTER,
+ * SO_LOCK_FILTER, socket(7)):
+ *
+ *   outgoing  only segments from the other node's address and port pass. A connection to anybody else is
+ *             never answered, a listener hears nobody. One program per node where bpf(2) may be used; else
+ *             one per socket
+ *   incoming  only segments to our node's own address and port pass. Accepted sockets inherit the filter,
+ *             but not the port if they leave their connection (SOCK_BINDPORT_LOCK is not inherited), and
+ *             as long as the node listens on it they do not get it again
+ *
+ * A SYN of such a socket still leaves: that is all that can be sent. */
+#ifndef REMOTE_GUARD_H
+#define REMOTE_GUARD_H
+
+#include <appswitch/addr.h>
+
+/* For a socket that is being connected to @node. 0 or -errno. Any thread. */
+int guard_outgoing(int fd, const struct as_endpoint *node);
+
+/* For the socket that listens at @self, whose address may be the any-address. 0 or -errno. */
+int guard_listening(int fd, const struct as_endpoint *self);
+
+#endif

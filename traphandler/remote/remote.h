@@ -1,0 +1,47 @@
+/* remote.h - connections between nodes: one TCP port for all of them.
+ *
+ *   connect() at the client's node (dial.h): a socket of the host's namespace is connected to the
+ *             node of the chosen instance; the hello (hello.h) goes ahead of the app's bytes, in the SYN
+ *             if it may (RFC 7413). The socket is put in the app's place; nothing is read back
+ *   accept()  at the server's node (arrive.h): the hello is read, checked, and the rest is the app's: the
+ *             socket waits with the listener (conn/waiting.h)
+ *
+ * Both ends are kernel TCP sockets of the hosts' namespaces (SOCK_REMOTE). The addresses that the
+ * programs see are in a record by SO_COOKIE (service/sockrec.h); each is guarded (guard.h).
+ *
+ * One thread, in the private namespace, waits for what takes time: hellos, handshakes, ends of sockets. */
+#ifndef TRAPHANDLER_REMOTE_H
+#define TRAPHANDLER_REMOTE_H
+
+#include "traphandler/remote/hello.h"
+#include "traphandler/switch.h"
+
+struct mac;
+struct remote;
+
+struct remote_config {
+	uint64_t id;
+	uint32_t generation, previous_generation; /* hello.h */
+	struct as_endpoint listen;		  /* where node_tcp_fd is bound */
+	struct mac *mac;			  /* borrowed */
+	/* A connection that begins with @magic is no hello: @fd, of which these bytes were read, is
+	 * the callee's. On the remote thread. */
+	const char *magic;
+	void (*stream)(void *arg, int fd);
+	void *arg;
+};
+
+/* Opens the node's sockets, bound to @at, into the state, where a later daemon finds them; those of
+ * an earlier one, bound to the same address, are kept. Main thread, in the host's namespace. 0 or -errno. */
+int remote_open(struct switch_ctx *sw, const struct as_endpoint *at);
+
+/* Main thread, in the host's namespace. sw->remote is set on success. 0 or -errno. */
+int remote_start(struct switch_ctx *sw, const struct remote_config *c);
+void remote_stop(struct switch_ctx *sw);
+
+struct remote_stats {
+	uint64_t accepted, bad_hellos, replays, refused;
+};
+struct remote_stats remote_stats(const struct switch_ctx *sw);
+
+#endif

@@ -1,0 +1,71 @@
+/* thread.h - what the parts of remote/ share: the thread that waits, and its state. Internal. */
+#ifndef REMOTE_THREAD_H
+#define REMOTE_THREAD_H
+
+#include "traphandler/service/passed_over.h"
+#include "traphandler/remote/remote.h"
+#include "traphandler/service/diag.h"
+
+#include <appswitch/log.h>
+
+struct dial;
+struct half;
+struct seen;
+
+/* Where an event of the thread's epoll set belongs. */
+enum watched { WATCH_WAKE = 1, WATCH_LISTENER, WATCH_ENDED, WATCH_HALF, WATCH_DIAL };
+
+/* Nodes to which a SYN with data is lost on the way. */
+#define NO_SYN_DATA   64u
+#define NO_SYN_DATA_S 3600u
+
+struct remote {
+	struct switch_ctx *sw;
+	struct remote_config c;
+	int64_t started_us;
+	int epoll_fd, wake_fd, ended_fd;
+	int diag_fd; /* NETLINK_SOCK_DIAG in the host's namespace */
+	pthread_t thread;
+	atomic_bool stopping;
+	/* the thread's own */
+	struct half *halves;
+	unsigned n_halves;
+	struct seen *seen;
+	bool resync; /* ends of sockets were missed */
+	/* from here on under lock; who takes sw->lock too takes that first */
+	pthread_mutex_t lock;
+	struct dial *dials;
+	struct passed_over passed_over;
+	struct {
+		uint64_t node;
+		uint32_t until_s; /* sockrec_now() */
+	} no_syn_data[NO_SYN_DATA];
+	unsigned no_syn_data_next;
+
+	atomic_ullong accepted, bad_hellos, replays, refused;
+};
+
+/* 0 or -errno. @id says which of its kind. */
+int remote_watch(struct remote *r, int fd, enum watched what, uint32_t id, uint32_t events);
+
+/* Thread: connections that come in (arrive.c). */
+void arrive_accept(struct remote *r);
+void arrive_ready(struct remote *r, uint32_t id);
+void arrive_tick(struct remote *r, uint64_t now_ns);
+void arrive_done(struct remote *r);
+
+/* Thread: connections that go out (dial.c). */
+void dial_ready(struct remote *r, uint32_t slot);
+void dial_tick(struct remote *r, uint64_t now_ns);
+void dial_done(struct remote *r);
+
+/* Thread: ends of sockets (ended.c). */
+int ended_open(void); /* in the host's namespace; fd or -errno */
+void ended_read(struct remote *r);
+/* Forgets the records of sockets that ended while nobody listened. */
+void ended_resync(struct remote *r);
+
+/* A SYN with data to @node got no answer, one without did. */
+void dial_note_end(struct remote *r, uint64_t node);
+
+#endif
