@@ -137,7 +137,7 @@ struct gossip_config lab_core_config(uint64_t id, const struct as_endpoint *addr
 				       .aead = aead_openssl_ops(aead) };
 }
 
-struct lab_node *lab_node_at(int family, const struct as_addr *ip, const struct as_addr *said,
+struct lab_node *lab_node_at(int family, const struct as_addr *on, const struct as_addr *said,
 			     const uint8_t (*key)[AEAD_KEY_LEN], bool loopback_only)
 {
 	struct lab_node *n = &lab_nodes[lab_n_nodes++];
@@ -151,8 +151,8 @@ struct lab_node *lab_node_at(int family, const struct as_addr *ip, const struct 
 	do {
 		uint16_t port = 0;
 
-		n->tcp = lab_bound(family, SOCK_STREAM, ip, &port);
-		n->udp = lab_bound(family, SOCK_DGRAM, ip, &port);
+		n->tcp = lab_bound(family, SOCK_STREAM, on, &port);
+		n->udp = lab_bound(family, SOCK_DGRAM, on, &port);
 		n->addr = (struct as_endpoint){ .addr = *said, .port = port };
 		if (n->udp < 0)
 			close(n->tcp);

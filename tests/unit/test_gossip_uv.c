@@ -182,15 +182,22 @@ static void test_a_change_of_another_thread_wakes_the_loop(void **state)
 	uint16_t port = 0;
 	int fd = lab_bound(AF_INET, SOCK_DGRAM, &lo, &port);
 	pthread_t thread;
+	uint64_t took = UINT64_MAX;
 
 	(void)state;
 	assert_true(fd >= 0);
 	assert_int_equal(aead_openssl_new(LAB_KEY, 1, &lab_aead), 0);
 	lab_played_new(&p, 5000, AF_INET, fd, port, &lab_nodes[0].addr);
 	assert_true(lab_wait_for(lab_is_alive, &a, LAB_PATIENCE));
-	assert_true(lab_wait_for(is_quiet, &lab_nodes[0], LAB_PATIENCE));
-	assert_int_equal(pthread_create(&thread, NULL, put_one, &lab_nodes[0]), 0);
-	assert_int_equal(pthread_join(thread, NULL), 0);
+	/* a busy host may take so long that the loop's own deadline came as near meanwhile */
+	for (unsigned i = 0; i < 20 && took >= 30; i++) {
+		assert_true(lab_wait_for(is_quiet, &lab_nodes[0], LAB_PATIENCE));
+		took = lab_ms_now();
+		assert_int_equal(pthread_create(&thread, NULL, put_one, &lab_nodes[0]), 0);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		took = lab_ms_now() - took;
+	}
+	assert_true(took < 30);
 	assert_int_equal(poll(&backend, 1, 0), 1);
 	gossip_free(p.core);
 	aead_openssl_free(lab_aead);

@@ -21,7 +21,7 @@ static uint8_t seen[8]; /* the first byte of each frame */
 
 static uint64_t ms_now(void)
 {
-	return gossip_uv_now() / 1000;
+	return uv_hrtime() / 1000000;
 }
 
 static bool wait_for(bool (*is)(void *arg), void *arg)
