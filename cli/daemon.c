@@ -293,7 +293,7 @@ int cmd_daemon(int argc, char **argv)
 	_cleanup_free_ const char **joins = calloc((size_t)argc + 1, sizeof(*joins));
 	struct daemon_args args = { .given = { .joins = joins, .ready_fd = -1 } };
 	struct daemon_choice chosen = { .ready_fd = -1 };
-	_cleanup_free_ const char **file_joins = NULL;
+	const char **file_joins;
 	json_t *root = NULL;
 	int status;
 
@@ -311,6 +311,7 @@ int cmd_daemon(int argc, char **argv)
 		merge(&chosen, &args.given);
 		status = serve(&chosen, args.embedded);
 	}
+	free(file_joins);
 	json_decref(root);
 	return status;
 }

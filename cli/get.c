@@ -238,7 +238,7 @@ static int print_table(const struct view *view, const json_t *rows)
 	size_t columns = choose_columns(view, keys);
 	size_t lines = json_array_size(rows) + 1, cells = lines * columns;
 	unsigned width[COLUMNS_MAX] = { 0 }, total = 0, room = terminal_width();
-	char **cell = calloc(cells, sizeof(*cell));
+	char **cell = calloc(cells + 1, sizeof(*cell));
 	int r = -ENOMEM;
 
 	if (cell == NULL)

@@ -62,12 +62,14 @@ static int check_lb(const char *arg)
 						"random",      "least-connections",
 						"weighted",    "source-hash",
 						"zone-first" };
-	char all[128] = "";
+	char all[128];
+	size_t len = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(policies); i++) {
 		if (strcmp(arg, policies[i]) == 0)
 			return 0;
-		strcat(strcat(all, i == 0 ? "" : ", "), policies[i]);
+		len += (size_t)snprintf(all + len, sizeof(all) - len, "%s%s",
+					i == 0 ? "" : ", ", policies[i]);
 	}
 	return usage("--lb %s: no such policy; use one of %s", arg, all);
 }

@@ -16,7 +16,7 @@ struct trapgen_spec {
 	const char *name;
 	const char *network;
 	const char *lb;
-	unsigned weight; /* 1 to 1000 */
+	unsigned weight;    /* 1 to 1000 */
 	const char *user;   /* run the command as this user; root only */
 	const char *socket; /* the daemon's; NULL: the user's default */
 	char **tags;	    /* "key=value" */

@@ -134,7 +134,8 @@ static void test_only_a_regular_file_of_bounded_size_is_read(void **state)
 	unlink(path);
 	assert_int_equal(keyring_load(dir, &k, err, sizeof(err)), -EINVAL);
 	memset(big, '#', sizeof(big));
-	memcpy(big, KEY_A "\n", 65);
+	for (size_t i = 0; i < 65; i++)
+		big[i] = (KEY_A "\n")[i];
 	put(big, KEYRING_FILE_MAX, 0600);
 	assert_int_equal(keyring_load(path, &k, err, sizeof(err)), 0);
 	put(big, KEYRING_FILE_MAX + 1, 0600);

@@ -94,7 +94,7 @@ static void test_no_more_than_there_is_room_for(void **state)
 		len += (size_t)sprintf(text + len, "10.0.1.%u\n", i);
 	assert_int_equal(read_text(text, &n), 0);
 	assert_int_equal(n, SEEDS_MAX);
-	strcpy(text + len, "10.0.2.1\n");
+	snprintf(text + len, sizeof(text) - len, "10.0.2.1\n");
 	assert_int_equal(read_text(text, &n), -EINVAL);
 	assert_non_null(strstr(err, ":257: "));
 }

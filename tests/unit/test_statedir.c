@@ -86,6 +86,7 @@ static void test_the_id_is_random_and_kept(void **state)
 {
 	struct statedir *s = opened();
 	uint64_t id = statedir_id(s);
+	char path[128];
 	struct stat st;
 
 	(void)state;
@@ -97,7 +98,8 @@ static void test_the_id_is_random_and_kept(void **state)
 	s = opened();
 	assert_true(statedir_id(s) == id);
 	statedir_free(s);
-	assert_int_equal(remove(strcat(strcpy(err, dir), "/node")), 0);
+	path_of("node", path);
+	assert_int_equal(unlink(path), 0);
 	s = opened();
 	assert_true(statedir_id(s) != id);
 	statedir_free(s);
@@ -191,7 +193,7 @@ static void test_a_full_disk_stops_nobody_and_spoils_nothing(void **state)
 	(void)state;
 	assert_int_equal(statedir_set_peers(s, p, 1, err, sizeof(err)), 0);
 	assert_int_equal(statedir_next_generation(s, &a, err, sizeof(err)), 0);
-	strcpy(before, got("node"));
+	snprintf(before, sizeof(before), "%s", got("node"));
 	assert_true(has_room_on_disk(false));
 	assert_int_equal(statedir_next_generation(s, &b, err, sizeof(err)), -EFBIG);
 	assert_true(has_room_on_disk(true));
@@ -373,7 +375,7 @@ static void test_a_directory_that_others_may_write_is_refused(void **state)
 
 static void test_two_directories_above_are_made_and_no_more(void **state)
 {
-	char deep[128], *end;
+	char deep[128];
 	struct statedir *s = NULL;
 
 	(void)state;
@@ -384,12 +386,11 @@ static void test_two_directories_above_are_made_and_no_more(void **state)
 	assert_int_equal(statedir_open(deep, &s, err, sizeof(err)), 0);
 	statedir_free(s);
 	/* leave only what tear_down() knows */
-	end = deep + strlen(deep);
-	strcpy(end, "/node");
+	snprintf(deep, sizeof(deep), "%s/a/b/node", dir);
 	unlink(deep);
-	strcpy(end, "/lock");
+	snprintf(deep, sizeof(deep), "%s/a/b/lock", dir);
 	unlink(deep);
-	*end = '\0';
+	snprintf(deep, sizeof(deep), "%s/a/b", dir);
 	assert_int_equal(rmdir(deep), 0);
 	deep[strlen(deep) - 2] = '\0';
 	assert_int_equal(rmdir(deep), 0);

@@ -265,7 +265,10 @@ static void load_peers(struct statedir *s, char *err, size_t err_size)
 {
 	char text[TEXT_MAX + 1];
 	size_t len, used = strlen(err);
-	int r = read_file(s, "peers", text, sizeof(text), &len);
+	int r;
+
+	text[0] = '\0';
+	r = read_file(s, "peers", text, sizeof(text), &len);
 
 	if (r == 0)
 		r = parse_peers(s, text);
@@ -383,7 +386,7 @@ static int take_lock(struct statedir *s, char *err, size_t err_size)
 static int open_dir(struct statedir *s, char *err, size_t err_size)
 {
 	int r = make_dirs(s->path, 2);
-	struct stat st;
+	struct stat st = { 0 };
 
 	if (r == 0) {
 		s->dir_fd = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
