@@ -17,7 +17,8 @@
 #define N_MAX 64
 
 static const enum lb_policy policies[] = { LB_LOCAL_FIRST, LB_ROUND_ROBIN, LB_RANDOM,
-					   LB_LEAST_CONN, LB_SOURCE_HASH };
+					   LB_LEAST_CONN,  LB_SOURCE_HASH, LB_WEIGHTED,
+					   LB_ZONE_FIRST };
 
 static uint64_t seed = 0x3c6ef372;
 
@@ -40,6 +41,21 @@ static void any_instances(struct lb_instance *inst, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		inst[i].id = rnd();
 		inst[i].connections = (uint32_t)(rnd() % 4 ? rnd() % 10 : rnd());
+		inst[i].weight = 1;
+		inst[i].local = true;
+		inst[i].same_zone = inst[i].passed_over = false;
+	}
+}
+
+/* ... of any node and zone, some of them passed over or without weight. */
+static void mixed_instances(struct lb_instance *inst, size_t n)
+{
+	any_instances(inst, n);
+	for (size_t i = 0; i < n; i++) {
+		inst[i].weight = (uint16_t)(rnd() % 3 ? rnd() % 5 : rnd());
+		inst[i].local = rnd() % 3 == 0;
+		inst[i].same_zone = rnd() % 2;
+		inst[i].passed_over = rnd() % 3 == 0;
 	}
 }
 
@@ -54,10 +70,12 @@ static size_t first(enum lb_policy policy, const struct lb_instance *inst, size_
 
 static void test_policies_have_the_names_of_the_manual(void **state)
 {
-	static const char *const names[] = { "local-first", "round-robin", "random",
-					     "least-connections", "source-hash" };
+	static const char *const names[] = { "local-first",	  "round-robin", "random",
+					     "least-connections", "source-hash", "weighted",
+					     "zone-first" };
 
 	(void)state;
+	assert_int_equal(ARRAY_SIZE(names), LB_POLICIES);
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		enum lb_policy p = (enum lb_policy)99;
 
@@ -85,6 +103,7 @@ static void test_any_other_name_is_refused(void **state)
 
 static void test_every_order_names_every_instance_once(void **state)
 {
+	struct maglev_cache *cache = maglev_cache_new();
 	struct lb_instance inst[N_MAX];
 
 	(void)state;
@@ -93,7 +112,8 @@ static void test_every_order_names_every_instance_once(void **state)
 			uint16_t *order = malloc(n * sizeof(*order)); /* exact, for ASan */
 			struct lb_input in = any_input();
 
-			any_instances(inst, n);
+			mixed_instances(inst, n);
+			in.maglev = round == 0 ? cache : NULL; /* a table takes a while */
 			for (size_t p = 0; p < ARRAY_SIZE(policies); p++) {
 				uint64_t seen = 0;
 
@@ -106,6 +126,121 @@ static void test_every_order_names_every_instance_once(void **state)
 				assert_true(seen == UINT64_MAX >> (64 - n));
 			}
 			free(order);
+		}
+	}
+	maglev_cache_free(cache);
+}
+
+static void test_the_most_instances_are_ordered(void **state)
+{
+	static struct lb_instance inst[LB_INSTANCES_MAX];
+	static uint16_t order[LB_INSTANCES_MAX];
+	struct lb_input in = any_input();
+
+	(void)state;
+	in.maglev = maglev_cache_new();
+	mixed_instances(inst, LB_INSTANCES_MAX);
+	for (size_t i = 0; i < LB_INSTANCES_MAX; i++)
+		inst[i].weight = UINT16_MAX; /* the sum of all fits */
+	for (size_t p = 0; p < 2 * ARRAY_SIZE(policies); p++) {
+		bool seen[LB_INSTANCES_MAX] = { 0 };
+
+		lb_order(policies[p / 2], inst, LB_INSTANCES_MAX, &in, order);
+		for (size_t i = 0; i < LB_INSTANCES_MAX; i++)
+			seen[order[i]] = true;
+		for (size_t i = 0; i < LB_INSTANCES_MAX; i++)
+			assert_true(seen[i]);
+	}
+	maglev_cache_free(in.maglev);
+}
+
+static void test_who_is_passed_over_is_last_under_every_policy(void **state)
+{
+	struct lb_instance inst[N_MAX];
+	uint16_t order[N_MAX];
+
+	(void)state;
+	for (int round = 0; round < 2000; round++) {
+		size_t n = 1 + rnd() % N_MAX;
+		struct lb_input in = any_input();
+
+		mixed_instances(inst, n);
+		for (size_t p = 0; p < ARRAY_SIZE(policies); p++) {
+			lb_order(policies[p], inst, n, &in, order);
+			for (size_t i = 1; i < n; i++)
+				assert_true(inst[order[i - 1]].passed_over <=
+					    inst[order[i]].passed_over);
+		}
+	}
+}
+
+static unsigned place_in(enum lb_policy policy, const struct lb_instance *i)
+{
+	switch (policy) {
+	case LB_LOCAL_FIRST:
+		return !i->local;
+	case LB_ZONE_FIRST:
+		return !i->local && !i->same_zone;
+	case LB_WEIGHTED:
+		return i->weight == 0;
+	default:
+		return 0;
+	}
+}
+
+static void test_the_nearer_ones_are_first_and_weight_0_is_last(void **state)
+{
+	struct lb_instance inst[N_MAX];
+	uint16_t order[N_MAX];
+
+	(void)state;
+	for (int round = 0; round < 2000; round++) {
+		size_t n = 1 + rnd() % N_MAX;
+		struct lb_input in = any_input();
+
+		mixed_instances(inst, n);
+		for (size_t p = 0; p < ARRAY_SIZE(policies); p++) {
+			lb_order(policies[p], inst, n, &in, order);
+			for (size_t i = 1; i < n; i++) {
+				const struct lb_instance *a = &inst[order[i - 1]],
+							 *b = &inst[order[i]];
+
+				assert_true(a->passed_over != b->passed_over ||
+					    place_in(policies[p], a) <=
+						    place_in(policies[p], b));
+			}
+		}
+	}
+}
+
+/* In turn among the near ones and, if these refuse, among the others; exact shares also where
+ * near and far ones are mixed. */
+static void test_near_and_far_ones_have_their_exact_shares_each(void **state)
+{
+	static const enum lb_policy nearest[] = { LB_LOCAL_FIRST, LB_ZONE_FIRST };
+	struct lb_instance inst[10] = { 0 };
+	uint16_t order[10];
+
+	(void)state;
+	inst[1].local = inst[2].local = inst[7].local = true;
+	inst[1].same_zone = inst[2].same_zone = inst[7].same_zone = inst[3].same_zone = true;
+	inst[5].passed_over = true;
+	for (size_t p = 0; p < 2; p++) {
+		size_t near = p == 0 ? 3 : 4, far = 9 - near;
+		unsigned got_near[10] = { 0 }, got_far[10] = { 0 };
+		struct lb_input in = any_input();
+
+		for (size_t i = 0; i < near * far * 2; i++, in.seq++) {
+			lb_order(nearest[p], inst, 10, &in, order);
+			got_near[order[0]]++;
+			got_far[order[near]]++;
+			assert_int_equal(order[9], 5);
+		}
+		for (size_t i = 0; i < 10; i++) {
+			bool is_near = inst[i].local || (p == 1 && inst[i].same_zone);
+
+			assert_int_equal(got_near[i], is_near ? far * 2 : 0);
+			assert_int_equal(got_far[i], is_near || i == 5 ? 0 : near * 2);
 		}
 	}
 }
@@ -229,8 +364,8 @@ static void test_least_connections_never_takes_the_busier_of_the_two(void **stat
 		unsigned got[N_MAX] = { 0 };
 		double want[N_MAX];
 
+		any_instances(inst, n);
 		for (size_t i = 0; i < n; i++) {
-			inst[i].id = rnd();
 			inst[i].connections = (uint32_t)((i * 37 + 11) % n); /* all differ */
 			want[i] = 1000.0 * (double)(n - 1 - inst[i].connections);
 		}
@@ -259,7 +394,100 @@ static void test_least_connections_among_equals_is_even(void **state)
 	assert_about(got, want, 5, "least-connections");
 }
 
+/* The second of the order by the shares of those that are left. */
+static void test_weighted_draws_by_weight(void **state)
+{
+	static const uint16_t weights[] = { 10, 0, 30, 60 };
+	struct lb_instance inst[4];
+	unsigned first_got[4] = { 0 }, second_got[4] = { 0 };
+	double first_want[4], second_want[4] = { 0 };
+	uint16_t order[4];
+
+	(void)state;
+	any_instances(inst, 4);
+	for (size_t i = 0; i < 4; i++)
+		inst[i].weight = weights[i];
+	for (size_t i = 0; i < 4; i++) {
+		first_want[i] = weights[i] * 1000;
+		for (size_t j = 0; j < 4; j++)
+			if (i != j)
+				second_want[i] +=
+					weights[j] * 1000.0 * weights[i] / (100 - weights[j]);
+	}
+	for (int i = 0; i < 100000; i++) {
+		struct lb_input in = any_input();
+
+		lb_order(LB_WEIGHTED, inst, 4, &in, order);
+		first_got[order[0]]++;
+		second_got[order[1]]++;
+		assert_int_equal(order[3], 1);
+	}
+	assert_about(first_got, first_want, 4, "weighted");
+	assert_about(second_got, second_want, 4, "weighted, second");
+}
+
+static void test_only_weight_0_is_an_even_choice(void **state)
+{
+	static const double want[3] = { 1000, 1000, 1000 };
+	struct lb_instance inst[3];
+	unsigned got[3] = { 0 };
+
+	(void)state;
+	any_instances(inst, 3);
+	for (size_t i = 0; i < 3; i++)
+		inst[i].weight = 0;
+	for (int i = 0; i < 3000; i++) {
+		struct lb_input in = any_input();
+
+		got[first(LB_WEIGHTED, inst, 3, &in)]++;
+	}
+	assert_about(got, want, 3, "weighted");
+}
+
 /* --- source-hash --- */
+
+/* One that refuses for a moment: its sources go to their second choice and come back. */
+static void test_passing_one_over_moves_no_other_source(void **state)
+{
+	struct maglev_cache *cache = maglev_cache_new();
+	struct lb_instance inst[10];
+	uint16_t before[10], after[10];
+
+	(void)state;
+	any_instances(inst, 10);
+	for (int i = 0; i < 20000; i++) {
+		struct lb_input in = { .source = rnd(), .maglev = i % 2 ? cache : NULL };
+
+		inst[4].passed_over = false;
+		lb_order(LB_SOURCE_HASH, inst, 10, &in, before);
+		inst[4].passed_over = true;
+		lb_order(LB_SOURCE_HASH, inst, 10, &in, after);
+		assert_int_equal(after[0], before[0] == 4 ? before[1] : before[0]);
+		assert_int_equal(after[9], 4);
+	}
+	maglev_cache_free(cache);
+}
+
+static void test_source_hash_is_by_the_table_where_there_is_one(void **state)
+{
+	struct maglev_cache *cache = maglev_cache_new();
+	struct lb_instance inst[10];
+	uint64_t ids[10];
+
+	(void)state;
+	any_instances(inst, 10);
+	for (size_t i = 0; i < 10; i++)
+		ids[i] = inst[i].id;
+	for (int i = 0; i < 1000; i++) {
+		struct lb_input in = { .source = rnd(), .maglev = cache };
+		uint16_t order[10], want[10];
+
+		lb_order(LB_SOURCE_HASH, inst, 10, &in, order);
+		maglev_order(maglev_get(cache, ids, 10), ids, 10, in.source, want);
+		assert_memory_equal(order, want, sizeof(want));
+	}
+	maglev_cache_free(cache);
+}
 
 static void test_a_source_keeps_its_instance_whatever_else_changes(void **state)
 {
@@ -360,12 +588,20 @@ int main(void)
 		cmocka_unit_test(test_policies_have_the_names_of_the_manual),
 		cmocka_unit_test(test_any_other_name_is_refused),
 		cmocka_unit_test(test_every_order_names_every_instance_once),
+		cmocka_unit_test(test_the_most_instances_are_ordered),
+		cmocka_unit_test(test_who_is_passed_over_is_last_under_every_policy),
+		cmocka_unit_test(test_the_nearer_ones_are_first_and_weight_0_is_last),
+		cmocka_unit_test(test_near_and_far_ones_have_their_exact_shares_each),
 		cmocka_unit_test(test_round_robin_gives_each_its_exact_share_in_turn),
 		cmocka_unit_test(test_local_first_is_round_robin_where_all_are_local),
 		cmocka_unit_test(test_random_covers_all_evenly),
 		cmocka_unit_test(test_least_connections_of_two_is_the_lesser),
 		cmocka_unit_test(test_least_connections_never_takes_the_busier_of_the_two),
 		cmocka_unit_test(test_least_connections_among_equals_is_even),
+		cmocka_unit_test(test_weighted_draws_by_weight),
+		cmocka_unit_test(test_only_weight_0_is_an_even_choice),
+		cmocka_unit_test(test_passing_one_over_moves_no_other_source),
+		cmocka_unit_test(test_source_hash_is_by_the_table_where_there_is_one),
 		cmocka_unit_test(test_a_source_keeps_its_instance_whatever_else_changes),
 		cmocka_unit_test(test_instances_of_equal_name_keep_their_order),
 		cmocka_unit_test(test_an_instance_that_goes_moves_only_its_own_sources),
