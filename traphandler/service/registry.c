@@ -5,6 +5,7 @@
 #include "traphandler/conn/appns.h"
 #include "traphandler/conn/closer.h"
 #include "traphandler/service/quota.h"
+#include "traphandler/service/registration.h"
 #include "traphandler/service/sockrec.h"
 #include "traphandler/trap/target.h"
 
@@ -67,103 +68,6 @@ static void invent_addresses(struct app *app)
 	}
 }
 
-static int parse_ips(struct app *app, const json_t *ips, char *err, size_t err_size)
-{
-	size_t i;
-	const json_t *v;
-
-	json_array_foreach(ips, i, v)
-	{
-		struct as_addr a;
-		const char *s = json_string_value(v);
-
-		if (s == NULL || as_addr_parse(s, &a) < 0 || as_addr_is_any(&a) ||
-		    as_addr_is_loopback(&a) || as_addr_is_multicast(&a)) {
-			snprintf(err, err_size, "'%.60s' cannot be an app's address",
-				 s ? s : "(not a string)");
-			return -EINVAL;
-		}
-		bool *own = as_addr_is_v4(&a) ? &app->own4 : &app->own6;
-		if (*own) {
-			snprintf(err, err_size, "more than one %s address given",
-				 as_addr_is_v4(&a) ? "IPv4" : "IPv6");
-			return -EINVAL;
-		}
-		*own = true;
-		*(as_addr_is_v4(&a) ? &app->ip4 : &app->ip6) = a;
-	}
-	return 0;
-}
-
-static char *join(const json_t *array)
-{
-	size_t i, len = 1;
-	const json_t *v;
-	char *s, *p;
-
-	json_array_foreach(array, i, v) len += json_string_length(v) + 1;
-	s = p = malloc(len);
-	if (s == NULL)
-		return NULL;
-	*p = '\0';
-	json_array_foreach(array, i, v) p +=
-		sprintf(p, "%s%s", i ? "," : "", json_string_value(v));
-	return s;
-}
-
-static int check_keys(const json_t *reg, char *err, size_t err_size)
-{
-	static const struct {
-		const char *key;
-		json_type type;
-	} keys[] = {
-		{ "op", JSON_STRING },	    { "ips", JSON_ARRAY },	{ "name", JSON_STRING },
-		{ "network", JSON_STRING }, { "tags", JSON_ARRAY },	{ "lb", JSON_STRING },
-		{ "command", JSON_STRING }, { "weight", JSON_INTEGER },
-	};
-	const char *key;
-	json_t *value;
-
-	json_object_foreach((json_t *)reg, key, value)
-	{
-		bool known = false;
-
-		for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
-			known |= strcmp(key, keys[i].key) == 0 &&
-				 json_typeof(value) == keys[i].type;
-		}
-		if (!known) {
-			snprintf(err, err_size, "key '%.40s' is unknown or of the wrong type",
-				 key);
-			return -EINVAL;
-		}
-	}
-	value = json_object_get(reg, "weight");
-	if (value != NULL &&
-	    (json_integer_value(value) < 1 || json_integer_value(value) > 1000)) {
-		snprintf(err, err_size, "a weight is a number from 1 to 1000");
-		return -EINVAL;
-	}
-	size_t i;
-	json_array_foreach(json_object_get(reg, "tags"), i, value)
-	{
-		const char *tag = json_string_value(value);
-
-		if (tag == NULL || strchr(tag, '=') == NULL || tag[0] == '=') {
-			snprintf(err, err_size, "tag '%.60s' is not KEY=VALUE", tag ? tag : "");
-			return -EINVAL;
-		}
-	}
-	return 0;
-}
-
-static const char *str_or(const json_t *reg, const char *key, const char *fallback)
-{
-	const char *s = json_string_value(json_object_get(reg, key));
-
-	return s != NULL ? s : fallback;
-}
-
 static void app_free(struct app *app)
 {
 	free(app->name);
@@ -176,35 +80,33 @@ static void app_free(struct app *app)
 int app_new(struct switch_ctx *sw, const json_t *reg, uint32_t id, struct app **ret, char *err,
 	    size_t err_size)
 {
-	const char *lb = str_or(reg, "lb", "local-first");
+	struct registration wish;
 	uint32_t slot = 0;
 	struct app *app;
 	char *dump;
 	int r;
 
-	r = check_keys(reg, err, err_size);
+	r = registration_parse(reg, &wish, err, err_size);
 	if (r < 0)
 		return r;
 	app = calloc(1, sizeof(*app));
-	if (app == NULL)
+	if (app == NULL) {
+		registration_done(&wish);
 		return -ENOMEM;
+	}
 	app->listener_fd = app->probe_fd = app->ns_fd = app->diag_fd = -1;
 	app->careful_until_ms = now_ms() + UNKNOWN_MS;
-	app->weight = 1;
-	if (json_object_get(reg, "weight") != NULL)
-		app->weight = (unsigned)json_integer_value(json_object_get(reg, "weight"));
 	pthread_mutex_init(&app->listen_lock, NULL);
-	if (lb_policy_parse(lb, &app->lb) < 0) {
-		snprintf(err, err_size,
-			 "unknown balancing policy '%.40s'; one of local-first, round-robin, "
-			 "random, least-connections, source-hash",
-			 lb);
-		r = -EINVAL;
-		goto fail;
-	}
-	r = parse_ips(app, json_object_get(reg, "ips"), err, err_size);
-	if (r < 0)
-		goto fail;
+	app->lb = wish.lb;
+	app->weight = wish.weight;
+	app->ip4 = wish.ip4;
+	app->ip6 = wish.ip6;
+	app->own4 = wish.own4;
+	app->own6 = wish.own6;
+	app->name = wish.name;
+	app->network = wish.network;
+	app->command = wish.command;
+	app->tags = wish.tags;
 	while (slot < ST_APPS && sw->st.apps[slot].id != 0)
 		slot++;
 	dump = json_dumps(reg, JSON_COMPACT);
@@ -227,17 +129,8 @@ int app_new(struct switch_ctx *sw, const json_t *reg, uint32_t id, struct app **
 	app->slot = slot;
 	if (slot >= sw->st.h->apps_high)
 		sw->st.h->apps_high = slot + 1;
-	app->name = strdup(str_or(reg, "name", ""));
-	app->network = strdup(str_or(reg, "network", "default"));
-	app->command = strdup(str_or(reg, "command", ""));
-	for (char *c = app->command; c != NULL && *c != '\0'; c++) {
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = ' '; /* it is shown and logged on one line */
-	}
-	app->tags = join(json_object_get(reg, "tags"));
-	r = -ENOMEM;
-	if (app->name == NULL || app->network == NULL || app->command == NULL ||
-	    app->tags == NULL || network_id(sw, app->network, &app->network_id) < 0) {
+	r = network_id(sw, app->network, &app->network_id);
+	if (r < 0) {
 		free(dump);
 		goto fail;
 	}
