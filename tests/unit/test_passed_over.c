@@ -67,6 +67,7 @@ static void test_a_success_clears(void **state)
 	passed_over_ok(&p, 7);
 	passed_over_ok(&p, 7);
 	passed_over_ok(&p, 8); /* never failed */
+	assert_int_equal(p.used, 1);
 	assert_false(passed_over_now(&p, 7, 1000));
 	assert_for(9, 1000, 250);
 	passed_over_note(&p, 7, 1001);
