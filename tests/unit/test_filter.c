@@ -122,9 +122,9 @@ static bool listed(uint32_t value, const uint32_t *list, size_t n)
 static uint32_t model_sockopt(uint32_t level, uint32_t name)
 {
 	static const uint32_t levels[] = { 0, 6, 41, 282, 284 };
-	static const uint32_t names[] = { 3,  4,  15, 16, 17, 25, 26, 27, 31,
-					  34, 36, 38, 39, 49, 51, 52, 56, 57,
-					  59, 60, 62, 68, 71, 76, 77, 83, 84 };
+	static const uint32_t names[] = { 3,  4,  15, 16, 17, 25, 26, 27, 28, 31,
+					  34, 36, 38, 39, 49, 51, 52, 56, 57, 59,
+					  60, 62, 68, 71, 76, 77, 83, 84 };
 
 	if (listed(level, levels, ARRAY_SIZE(levels)) ||
 	    (level == SOL_SOCKET && listed(name, names, ARRAY_SIZE(names))))
