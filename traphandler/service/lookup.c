@@ -10,6 +10,8 @@
 
 #define FAR_MAX 512u /* instances of other nodes that are looked at */
 
+/* Large arrays are static: everything here is under sw->lock, and threads have small stacks. */
+
 /* Listeners of this node. A private one (of an app without an address of its own) is there for its own
  * app only, or through loopback for those of its VIP (@own). */
 static unsigned collect(struct switch_ctx *sw, const struct app *client,
@@ -84,8 +86,8 @@ static uint64_t instance_id(uint64_t node, uint32_t app, uint64_t listener)
 static void order(struct switch_ctx *sw, const struct as_addr *source, uint64_t seq,
 		  struct instance *inst, unsigned n, unsigned max, struct instance *ret)
 {
-	static _Thread_local struct lb_instance lb[MAX_INSTANCES + FAR_MAX];
-	static _Thread_local uint16_t idx[MAX_INSTANCES + FAR_MAX];
+	static struct lb_instance lb[MAX_INSTANCES + FAR_MAX];
+	static uint16_t idx[MAX_INSTANCES + FAR_MAX];
 	struct lb_input in = { .seq = seq, .source = addr_hash(source), .maglev = sw->maglev };
 	enum lb_policy policy = inst[0].l != NULL ? inst[0].l->app->lb : inst[0].far.lb;
 
@@ -117,8 +119,8 @@ static void order(struct switch_ctx *sw, const struct as_addr *source, uint64_t 
 int service_lookup(struct switch_ctx *sw, struct app *client, const struct as_endpoint *dest,
 		   struct instance *ret, unsigned max, struct as_addr *ret_vip)
 {
-	static _Thread_local struct instance all[MAX_INSTANCES + FAR_MAX];
-	static _Thread_local struct far far[FAR_MAX];
+	static struct instance all[MAX_INSTANCES + FAR_MAX];
+	static struct far far[FAR_MAX];
 	bool v4 = as_addr_is_v4(&dest->addr);
 	const struct as_addr *mine = v4 ? &client->ip4 : &client->ip6;
 	bool loopback = as_addr_is_loopback(&dest->addr);
