@@ -24,6 +24,7 @@ fi
 need unshare nsenter ip nft jq
 [ "$MODE" != native ] || skip "hosts are of no use to the native stand-in"
 
+SWITCH=$APPSWITCH
 HOSTS=0
 AT=()
 # What a daemon is started with in front: DAEMON_WITH=(env NAME=VALUE)
@@ -57,19 +58,19 @@ app_on() # K NAME [OPTIONS] -- CMD...: as app
 {
 	local k=$1 name=$2
 	shift 2
-	bg_on "$k" "$name" "$APPSWITCH" run "$@"
+	bg_on "$k" "$name" "$SWITCH" run "$@"
 }
 
 run_on() # K [OPTIONS] -- CMD...: as run
 {
 	local k=$1
 	shift
-	on "$k" "$APPSWITCH" run --no-embedded "$@"
+	on "$k" "$SWITCH" run --no-embedded "$@"
 }
 
 get_on() # K WHAT: JSON on stdout
 {
-	LIMIT=20 on "$1" "$APPSWITCH" get "$2" -o json
+	LIMIT=20 on "$1" "$SWITCH" get "$2" -o json
 }
 
 # Carrier is noticed a while after the other end is set up.
@@ -123,7 +124,7 @@ hosts()
 
 cut_one_way() { wire nft add element bridge hosts cut "{ p$1 . p$2 }"; } # FROM TO
 
-cut() # A B
+cut_both_ways() # A B
 {
 	cut_one_way "$1" "$2"
 	cut_one_way "$2" "$1"
@@ -136,7 +137,7 @@ heal()
 		wire nft flush set bridge hosts cut
 		return
 	}
-	cut "$1" "$2" # to delete what is not there is an error
+	cut_both_ways "$1" "$2" # to delete what is not there is an error
 	wire nft delete element bridge hosts cut "{ p$1 . p$2, p$2 . p$1 }"
 }
 
@@ -147,7 +148,7 @@ partition()
 	for ((i = 1; i < $#; i++)); do
 		for ((j = i + 1; j <= $#; j++)); do
 			for a in ${!i}; do
-				for b in ${!j}; do cut "$a" "$b"; done
+				for b in ${!j}; do cut_both_ways "$a" "$b"; done
 			done
 		done
 	done
@@ -211,13 +212,13 @@ boot_host() # K: after crash_host; its daemon is for start_daemon
 
 # --- daemons ------------------------------------------------------------------------------------
 
-cluster_key() { [ -e "$T/key" ] || "$APPSWITCH" keygen "$T/key"; }
+cluster_key() { [ -e "$T/key" ] || "$SWITCH" keygen "$T/key"; }
 
 # need_cluster: for as long as a binary without it is tried, too.
 need_cluster()
 {
 	require_seccomp_notify
-	"$APPSWITCH" help keygen >/dev/null 2>&1 || skip "this appswitch has no cluster"
+	"$SWITCH" help keygen >/dev/null 2>&1 || skip "this appswitch has no cluster"
 }
 
 # start_daemon K [OPTIONS]: waits until it is ready. Options that are not given: host 1 starts
@@ -239,7 +240,7 @@ start_daemon()
 		set -- "$@" --join 10.99.0.1
 	fi
 	at "$k"
-	start_ready "daemon$k" "${AT[@]}" "${DAEMON_WITH[@]}" "$APPSWITCH" daemon --ready-fd 3 "$@"
+	start_ready "daemon$k" "${AT[@]}" "${DAEMON_WITH[@]}" "$SWITCH" daemon --ready-fd 3 "$@"
 }
 
 stop_daemon() # K

@@ -9,6 +9,7 @@
 #
 #   MODE=root    as root (default)
 #   MODE=user    as an ordinary user: uid 65533, no groups, no capability (or whoever starts it, if not root)
+#   ACROSS=1     the apps of the test on several hosts: see across.sh
 #   MODE=native  $APPSWITCH is a stand-in made of namespaces on a bridge: proves the test itself
 #
 # Exit status: 0 passed, 77 skipped (the reason is printed), anything else failed.
@@ -349,3 +350,6 @@ nginx_temp()
 		printf '%s_temp_path %s/%s; ' $d "$1" $d
 	done
 }
+
+# shellcheck source=tests/lib/across.sh
+[ -z "${ACROSS:-}" ] || . "$LIB/across.sh"

@@ -7,11 +7,16 @@ serve PORT TEXT [--bind ADDR] [--v6only N] [--backlog N] [--ready FD]
                        SIGUSR1: closes the listener and stays alive.
 ask ADDR PORT [-n N]   connects N times one after the other, prints each first line, or the name of
                        the errno ("connect ECONNREFUSED").
-count ADDR PORT N      the same, prints each distinct first word with its number.
+count ADDR PORT N [--slowest]
+                       the same, prints each distinct first word with its number, and how many ms
+                       the slowest took.
+until ADDR PORT TEXT   connects until the answer begins with TEXT, whatever comes before; prints
+                       the wall clock in ms.
 hold ADDR PORT         connects, then for each line of stdin: sends it and prints the echo.
-loop ADDR PORT [--seconds S | --until FILE]
+loop ADDR PORT [--seconds S | --until FILE] [--go-on]
                        connect, read, echo, close over and over; any error ends it with status 1
-                       and a line that says which call failed; else prints "ok N".
+                       and a line that says which call failed; else prints "ok N". With --go-on
+                       errors are counted: "ok N", then "CALL-ERRNO=N" for each.
 """
 import argparse
 import collections
@@ -115,8 +120,10 @@ def ask(a):
 
 def count(a):
     seen = collections.Counter()
+    slowest = 0
     for _ in range(a.times):
         what = [""]
+        t0 = time.monotonic()
         try:
             seen[ask_once(a, what).split()[0]] += 1
         except (OSError, EOFError) as e:
@@ -125,7 +132,21 @@ def count(a):
             with open(a.file, "w", encoding="utf-8") as f:
                 f.write("x")
             a.file = None
+        slowest = max(slowest, time.monotonic() - t0)
+    if a.slowest:
+        seen["slowest"] = int(slowest * 1000)
     print(" ".join(f"{k}={v}" for k, v in sorted(seen.items())))
+
+
+def until(a):
+    while True:
+        try:
+            if ask_once(a, [""]).startswith(a.text + " "):
+                break
+        except (OSError, EOFError):
+            pass
+        time.sleep(0.005)
+    print(int(time.time() * 1000), flush=True)
 
 
 def hold(a):
@@ -139,6 +160,7 @@ def hold(a):
 
 def loop(a):
     n = 0
+    failed = collections.Counter()
     end = time.monotonic() + a.seconds
     payload = b"0123456789abcdef" * 64 + b"\n"
     while time.monotonic() < end and not (a.until and os.path.exists(a.until)):
@@ -158,10 +180,13 @@ def loop(a):
                 got = f.readline()
                 assert got == payload, f"echo differs: {len(got)} bytes"
         except (OSError, AssertionError) as e:
-            print(f"failed after {n}: {what}: {e}", flush=True)
-            sys.exit(1)
+            if not a.go_on:
+                print(f"failed after {n}: {what}: {e}", flush=True)
+                sys.exit(1)
+            failed[what + "-" + (name(e) if isinstance(e, OSError) else "wrong")] += 1
+            continue
         n += 1
-    print(f"ok {n}", flush=True)
+    print(" ".join([f"ok {n}"] + [f"{k}={v}" for k, v in sorted(failed.items())]), flush=True)
 
 
 def main():
@@ -175,7 +200,7 @@ def main():
     q.add_argument("--backlog", type=int, default=128)
     q.add_argument("--ready", type=int)
     q.set_defaults(f=serve)
-    for f in (ask, count, hold, loop):
+    for f in (ask, count, hold, loop, until):
         q = sub.add_parser(f.__name__)
         q.add_argument("addr")
         q.add_argument("port", type=int)
@@ -186,9 +211,13 @@ def main():
         if f is count:
             q.add_argument("times", type=int)
             q.add_argument("--file")
+            q.add_argument("--slowest", action="store_true")
         if f is loop:
             q.add_argument("--seconds", type=float, default=1e9)
             q.add_argument("--until")
+            q.add_argument("--go-on", action="store_true")
+        if f is until:
+            q.add_argument("text")
     a = p.parse_args()
     a.f(a)
 
