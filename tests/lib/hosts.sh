@@ -258,7 +258,7 @@ no_apps() { get_on "$1" apps | jq -e 'length == 0'; } # K
 nodes_alive() # K N
 {
 	get_on "$1" nodes >"$T/nodes$1.log"
-	jq -e --argjson n "$2" '[.[] | select(.state == "alive")] | length == $n' "$T/nodes$1.log"
+	jq -e --argjson n "$2" '[.[] | select(.state == "alive" and .name != "")] | length == $n' "$T/nodes$1.log"
 }
 
 node_state() # K NODE: its state as host K sees it
