@@ -8,6 +8,7 @@
 #include "traphandler/conn/replace.h"
 #include "traphandler/control/server.h"
 #include "traphandler/control/views.h"
+#include "traphandler/remote/remote.h"
 #include "traphandler/service/registry.h"
 #include "traphandler/service/sockrec.h"
 #include "traphandler/state/adopt.h"
@@ -496,8 +497,11 @@ int daemon_run(const struct daemon_config *cfg)
 		log_info("node %s serves %s%s", d->sw.node, cfg->socket,
 			 adopting ? " (taken over)" : "");
 		r = run_loop(d);
-		end_cluster(d);
+		/* in this order: nobody resumes a call that no worker will take, and no connect() is
+		 * told that nobody is there */
+		remote_stop(&d->sw);
 		pool_stop(&d->sw);
+		end_cluster(d);
 		replace_stop();
 		end_loop(d);
 	}

@@ -18,8 +18,8 @@
 
 #define HOUSEKEEPING_MS 1000u
 #define SEEDS_EVERY	10u /* housekeepings */
-#define PEERS_EVERY	30u
 #define ALONE_AFTER	5u
+#define JOIN_US		3000000u /* to hear what the others know, after a start */
 
 /* ---- what comes out of the core; under the gossip lock ---- */
 
@@ -93,6 +93,7 @@ static void disk(struct cluster *c, int r, const char *err)
 	c->disk_failed = r < 0;
 }
 
+/* Where to look after the next start; written only if it is not what is there. */
 static void store_peers(struct cluster *c)
 {
 	struct as_endpoint peers[STATEDIR_PEERS];
@@ -207,6 +208,8 @@ static void on_wake(uv_async_t *a)
 		log_info("this node has left the cluster");
 	}
 	if (stopping && !uv_is_closing((uv_handle_t *)&c->housekeeping)) {
+		if (!c->gone)
+			store_peers(c);
 		uv_close((uv_handle_t *)&c->housekeeping, NULL);
 		gossip_uv_close(c->gossip, on_closed, c);
 	}
@@ -224,8 +227,7 @@ static void on_housekeeping(uv_timer_t *t)
 	tell_alone(c);
 	if (c->ticks % SEEDS_EVERY == 0)
 		read_seeds(c);
-	if (c->ticks % PEERS_EVERY == 2)
-		store_peers(c);
+	store_peers(c);
 }
 
 static void *run(void *arg)
@@ -373,6 +375,8 @@ static int start_loop(struct cluster *c)
 	read_seeds(c);
 	n = statedir_peers(c->dir, &known);
 	add_seeds(c, known, n);
+	c->has_seeds = n > 0 || c->cfg->n_joins > 0 || c->cfg->join_file != NULL;
+	c->started_us = gossip_uv_now();
 	return 0;
 }
 
@@ -440,7 +444,7 @@ void cluster_stop(struct switch_ctx *sw)
 
 	if (c == NULL)
 		return;
-	remote_stop(sw);
+	remote_free(sw);
 	pthread_mutex_lock(&c->queue_lock);
 	c->stopping = true;
 	pthread_mutex_unlock(&c->queue_lock);
@@ -462,6 +466,20 @@ void cluster_stop(struct switch_ctx *sw)
 uint64_t cluster_id(const struct switch_ctx *sw)
 {
 	return sw->cluster != NULL ? sw->cluster->id : 0;
+}
+
+bool cluster_is_joining(struct switch_ctx *sw)
+{
+	struct cluster *c = sw->cluster;
+	bool joined;
+
+	if (c == NULL || c->gone || c->joined || !c->has_seeds)
+		return false;
+	joined = gossip_stats(gossip_uv_lock(c->gossip)).joined;
+	gossip_uv_unlock(c->gossip);
+	if (joined || gossip_uv_now() - c->started_us > JOIN_US)
+		c->joined = true;
+	return !c->joined;
 }
 
 void cluster_doubt(struct switch_ctx *sw, uint64_t node)

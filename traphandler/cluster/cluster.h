@@ -34,6 +34,8 @@ void cluster_stop(struct switch_ctx *sw);
 /* Instances of @vip:@port of other nodes, at most @max, in no order. */
 unsigned cluster_find(struct switch_ctx *sw, uint32_t network, const struct as_addr *vip,
 		      uint16_t port, struct far *ret, unsigned max);
+/* Has this node not yet heard all that the others know? Then a service that is not found may be there. */
+bool cluster_is_joining(struct switch_ctx *sw);
 /* Has any app of another node this address? */
 bool cluster_has_vip(struct switch_ctx *sw, uint32_t network, const struct as_addr *vip);
 /* A connection to it failed: it is probed now instead of when its turn comes. */

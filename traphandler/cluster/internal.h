@@ -56,11 +56,14 @@ struct cluster {
 	int *streams; /* for gossip_uv_adopt() */
 	size_t n_streams;
 	bool stopping, left;
-	atomic_bool gone; /* it has left: nobody is known any more */
+	atomic_bool joined; /* or it has taken long enough */
+	atomic_bool gone;   /* it has left: nobody is known any more */
 	/* under the gossip lock */
 	struct node_info *nodes[NODE_BUCKETS];
 	uint32_t new_generation; /* to be stored; 0: none */
 	int64_t started;
+	uint64_t started_us;
+	bool has_seeds;
 };
 
 /* rows.c: under sw->lock, everything there is; then only changes. */

@@ -2,6 +2,7 @@
 
 #include "traphandler/conn/accept.h"
 #include "traphandler/conn/carry.h"
+#include "traphandler/conn/inside.h"
 #include "traphandler/remote/dial.h"
 #include "traphandler/service/lookup.h"
 #include "traphandler/service/registry.h"
@@ -221,6 +222,17 @@ int attempt_connect(struct trap *t, struct attempt *a)
 	n = service_lookup(sw, t->app, a->dest, inst, MAX_INSTANCES, &vip);
 	pthread_mutex_unlock(&sw->lock);
 	r = n;
+	if (n == -EBUSY && !inside_is_own(t->app, &a->dest->addr)) {
+		/* the daemon has just started: soon it knows what the others have */
+		uint32_t slot = (uint32_t)(t->call - sw->st.calls);
+
+		dial_free(d);
+		trap_park(t);
+		pool_resume_later(sw, slot);
+		return -EINPROGRESS;
+	}
+	if (n == -EBUSY)
+		r = n = -ECONNREFUSED;
 	if (d != NULL && n >= 0)
 		r = look(t, a, &d, n > 1);
 	if (n >= 0 && (d == NULL || r < 0) && r != -EINPROGRESS) {

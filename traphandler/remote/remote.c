@@ -159,7 +159,7 @@ static void *run(void *arg)
 	return NULL;
 }
 
-static void remote_free(struct remote *r)
+static void free_all(struct remote *r)
 {
 	cleanup_close(&r->epoll_fd);
 	cleanup_close(&r->wake_fd);
@@ -220,7 +220,7 @@ int remote_start(struct switch_ctx *sw, const struct remote_config *c)
 	if (error < 0) {
 		sw->remote = NULL;
 		supply_stop();
-		remote_free(r);
+		free_all(r);
 	}
 	return error;
 }
@@ -236,11 +236,19 @@ void remote_stop(struct switch_ctx *sw)
 	if (write(r->wake_fd, &one, sizeof(one)) < 0)
 		log_debug("the remote thread stops with its next tick");
 	pthread_join(r->thread, NULL);
+}
+
+void remote_free(struct switch_ctx *sw)
+{
+	struct remote *r = sw->remote;
+
+	if (r == NULL)
+		return;
 	arrive_done(r);
 	dial_done(r);
 	supply_stop();
 	sw->remote = NULL;
-	remote_free(r);
+	free_all(r);
 }
 
 struct remote_stats remote_stats(const struct switch_ctx *sw)

@@ -37,7 +37,10 @@ int remote_open(struct switch_ctx *sw, const struct as_endpoint *at);
 
 /* Main thread, in the host's namespace. sw->remote is set on success. 0 or -errno. */
 int remote_start(struct switch_ctx *sw, const struct remote_config *c);
+/* Ends the thread: what comes from now on is the next daemon's. Workers may still dial. */
 void remote_stop(struct switch_ctx *sw);
+/* After the workers. Accepts that there is none. */
+void remote_free(struct switch_ctx *sw);
 
 struct remote_stats {
 	uint64_t accepted, bad_hellos, replays, refused;

@@ -150,6 +150,8 @@ int service_lookup(struct switch_ctx *sw, struct app *client, const struct as_en
 		if (!far[i].draining)
 			all[n++] = (struct instance){ .far = far[i] };
 	}
+	if (n == 0 && cluster_is_joining(sw))
+		return -EBUSY;
 	if (n == 0) {
 		if (loopback || n_local + n_far > 0 || vip_known(sw, client, &dest->addr))
 			return -ECONNREFUSED;

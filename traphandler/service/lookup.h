@@ -16,7 +16,8 @@ struct instance {
 #define MAX_INSTANCES 64
 
 /* Who serves @dest for @client, on this node and others: best first, at most @max; the VIP
- * whose port space it is in *ret_vip. -ECONNREFUSED, -ENETUNREACH or the number. */
+ * whose port space it is in *ret_vip. -ECONNREFUSED, -ENETUNREACH, -EBUSY (nobody yet: this node is about
+ * to hear of others) or the number. */
 int service_lookup(struct switch_ctx *sw, struct app *client, const struct as_endpoint *dest,
 		   struct instance *ret, unsigned max, struct as_addr *ret_vip);
 /* Lets go of them, but for @but. */
