@@ -133,6 +133,7 @@ struct gossip {
 	struct packet_io io;
 	uint64_t rng, now;
 	bool plain, left, settled;
+	bool agreed; /* with another node, once */
 
 	struct members members;
 	struct table table;

@@ -150,7 +150,7 @@ struct gossip_stats {
 	uint32_t suspects, local_health;  /* 0: healthy … 8 */
 	uint32_t root_members, root_rows; /* equal on two nodes: they agree */
 	uint64_t syncs, dropped;
-	bool joined; /* agreed with another node once, since the start */
+	bool agreed; /* had equal tables with another node once since the start */
 };
 struct gossip_stats gossip_stats(const struct gossip *g);
 

@@ -100,7 +100,7 @@ struct gossip_stats gossip_stats(const struct gossip *g)
 				      .local_health = g->health,
 				      .root_members = g->members.root,
 				      .root_rows = g->table.root,
-				      .joined = g->joined,
+				      .agreed = g->agreed,
 				      .syncs = g->syncs,
 				      .dropped = g->dropped };
 }

@@ -119,7 +119,7 @@ void sync_on_root(struct gossip *g, uint32_t peer, uint32_t root_members, uint32
 
 	if (members && rows) {
 		g->differ_since = 0;
-		g->joined = true;
+		g->joined = g->agreed = true;
 		return;
 	}
 	if (g->differ_since == 0)

@@ -31,6 +31,13 @@ start_clients() # FILE [OPTIONS]: on all hosts, until FILE is there
 	for k in 1 2 3; do
 		app_on $k "client$k" -- "$TCP" loop 10.0.0.5 80 --until "$file" "$@"
 	done
+	for k in 1 2 3; do
+		wait_for "client $k to be an app" is_app $k "${PID[client$k]}"
+	done
+}
+is_app() # K PID
+{
+	get_on "$1" apps | jq -e --argjson p "$2" 'any(.[]; .pid == $p)'
 }
 draining() # HOST NODE: HOST knows that NODE takes no new connections
 {

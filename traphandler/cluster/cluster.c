@@ -475,7 +475,7 @@ bool cluster_is_joining(struct switch_ctx *sw)
 
 	if (c == NULL || c->gone || c->joined || !c->has_seeds)
 		return false;
-	joined = gossip_stats(gossip_uv_lock(c->gossip)).joined;
+	joined = gossip_stats(gossip_uv_lock(c->gossip)).agreed;
 	gossip_uv_unlock(c->gossip);
 	if (joined || gossip_uv_now() - c->started_us > JOIN_US)
 		c->joined = true;
