@@ -221,7 +221,10 @@ SIZES = ((1024, "1K"), (16384, "16K"), (131072, "128K"))
 
 def iperf3_gbit(side, size):
     out = side.call(["iperf3", "-J", "-c", side.ip, "-l", str(size), "-t", str(OPTS.seconds)])
-    return json.loads(out)["end"]["sum_received"]["bits_per_second"] / 1e9
+    answer = json.loads(out)
+    if "error" in answer:
+        raise RuntimeError("iperf3: " + answer["error"])
+    return answer["end"]["sum_received"]["bits_per_second"] / 1e9
 
 
 def wrk_rate(side, close):

@@ -211,6 +211,7 @@ static void on_wake(uv_async_t *a)
 		if (!c->gone)
 			store_peers(c);
 		uv_close((uv_handle_t *)&c->housekeeping, NULL);
+		uv_close((uv_handle_t *)&c->deletions, NULL);
 		gossip_uv_close(c->gossip, on_closed, c);
 	}
 }
@@ -357,7 +358,8 @@ static int start_loop(struct cluster *c)
 		return r;
 	uv_async_init(&c->loop, &c->wake, on_wake);
 	uv_timer_init(&c->loop, &c->housekeeping);
-	c->wake.data = c->housekeeping.data = c;
+	uv_timer_init(&c->loop, &c->deletions);
+	c->wake.data = c->housekeeping.data = c->deletions.data = c;
 	r = start_gossip(c);
 	if (r < 0)
 		return fail("gossip", r);

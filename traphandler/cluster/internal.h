@@ -28,6 +28,8 @@ struct node_info {
 struct change {
 	struct change *next;
 	bool live;
+	bool soon; /* a deletion that a new row of the same key may overtake */
+	uint64_t due_us;
 	struct gossip_row row; /* .data is behind it */
 	uint8_t data[];
 };
@@ -46,9 +48,10 @@ struct cluster {
 	pthread_t thread;
 	uv_loop_t loop;
 	uv_async_t wake;
-	uv_timer_t housekeeping;
+	uv_timer_t housekeeping, deletions;
 	/* the loop thread's */
 	unsigned ticks;
+	struct change *held; /* deletions that wait, the earliest first */
 	bool met, told_alone, disk_failed;
 	/* under queue_lock, which is taken after sw->lock, if both are */
 	pthread_mutex_t queue_lock;
@@ -70,6 +73,8 @@ struct cluster {
 void rows_tell_all(struct cluster *c);
 /* Loop thread: what was told goes to the core. */
 void rows_apply(struct cluster *c);
+/* Loop thread: deletions that have waited long enough. */
+void rows_apply_held(struct cluster *c);
 /* The row of the node itself, as it is now. Loop thread. */
 void rows_put_node(struct cluster *c);
 /* Loop thread: counts of connections, for services that are balanced by them. */

@@ -21,8 +21,9 @@ static uint64_t digest(const char *tags)
 	return h;
 }
 
+/* @live: the row is so; else it is gone, perhaps (@soon) to come again. */
 static void tell(struct cluster *c, const struct gossip_row *row, const void *data, size_t len,
-		 bool live)
+		 bool live, bool soon)
 {
 	struct change *change = malloc(sizeof(*change) + len);
 
@@ -32,6 +33,7 @@ static void tell(struct cluster *c, const struct gossip_row *row, const void *da
 	}
 	change->next = NULL;
 	change->live = live;
+	change->soon = soon;
 	change->row = *row;
 	change->row.data_len = (uint32_t)len;
 	if (len > 0)
@@ -86,7 +88,8 @@ void cluster_tell_app(struct switch_ctx *sw, const struct app *app, bool up)
 	for (unsigned i = 0; i < n; i++) {
 		struct gossip_row row = row_of_app(sw, app, &vips[i]);
 
-		tell(sw->cluster, &row, data, up ? data_of_app(app, app->pid, data) : 0, up);
+		tell(sw->cluster, &row, data, up ? data_of_app(app, app->pid, data) : 0, up,
+		     false);
 	}
 }
 
@@ -128,7 +131,8 @@ void cluster_tell_listener(struct switch_ctx *sw, const struct listener *l, bool
 		row.proto = ROW_TCP;
 		row.port = l->port;
 		row.connections = l->connections + l->accepted_since;
-		tell(sw->cluster, &row, data, up ? data_of_app(l->app, l->pid, data) : 0, up);
+		tell(sw->cluster, &row, data, up ? data_of_app(l->app, l->pid, data) : 0, up,
+		     !l->app->ended);
 	}
 }
 
@@ -164,7 +168,7 @@ void rows_tell_counts(struct cluster *c)
 	pthread_mutex_unlock(&sw->lock);
 }
 
-static void apply(struct cluster *c, struct gossip *g, struct change *change)
+static void apply(struct gossip *g, struct change *change)
 {
 	int r;
 
@@ -173,7 +177,73 @@ static void apply(struct cluster *c, struct gossip *g, struct change *change)
 			 : gossip_del(g, gossip_uv_now(), &change->row);
 	if (r < 0 && r != -ENOENT)
 		log_error_limited("other nodes are not told of a service: %s", strerror(-r));
-	(void)c;
+	free(change);
+}
+
+/* A server that closes its listener and listens again at once (iperf3 between two tests) is not taken
+ * out of the table in between: whoever comes just then is refused by this node. */
+#define HOLD_US 50000u
+
+static void hold(struct cluster *c, struct change *change)
+{
+	struct change **p = &c->held;
+
+	change->due_us = gossip_uv_now() + HOLD_US;
+	while (*p != NULL)
+		p = &(*p)->next;
+	*p = change;
+}
+
+static bool same_key(const struct gossip_row *a, const struct gossip_row *b)
+{
+	return a->network == b->network && a->port == b->port && a->proto == b->proto &&
+	       a->app == b->app && as_addr_eq(&a->vip, &b->vip);
+}
+
+/* What is said of the key now counts. */
+static void drop_held(struct cluster *c, const struct gossip_row *row)
+{
+	struct change **p = &c->held;
+
+	while (*p != NULL) {
+		struct change *h = *p;
+
+		if (!same_key(&h->row, row)) {
+			p = &h->next;
+			continue;
+		}
+		*p = h->next;
+		free(h);
+	}
+}
+
+static void on_deletions(uv_timer_t *t)
+{
+	rows_apply_held(t->data);
+}
+
+static void arm(struct cluster *c)
+{
+	uint64_t now = gossip_uv_now();
+
+	if (c->held != NULL)
+		uv_timer_start(&c->deletions, on_deletions,
+			       c->held->due_us > now ? (c->held->due_us - now) / 1000 + 1 : 1,
+			       0);
+}
+
+void rows_apply_held(struct cluster *c)
+{
+	struct gossip *g = gossip_uv_lock(c->gossip);
+
+	while (c->held != NULL && gossip_uv_now() >= c->held->due_us) {
+		struct change *change = c->held;
+
+		c->held = change->next;
+		apply(g, change);
+	}
+	gossip_uv_unlock(c->gossip);
+	arm(c);
 }
 
 void rows_apply(struct cluster *c)
@@ -192,11 +262,16 @@ void rows_apply(struct cluster *c)
 	while (change != NULL) {
 		struct change *next = change->next;
 
-		apply(c, g, change);
-		free(change);
+		change->next = NULL;
+		drop_held(c, &change->row);
+		if (!change->live && change->soon)
+			hold(c, change);
+		else
+			apply(g, change);
 		change = next;
 	}
 	gossip_uv_unlock(c->gossip);
+	arm(c);
 }
 
 void rows_put_node(struct cluster *c)
