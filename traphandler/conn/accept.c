@@ -309,6 +309,34 @@ void accept_arrived(struct switch_ctx *sw, struct listener *l)
 	pthread_mutex_unlock(&sw->lock);
 }
 
+static bool wants_nonblock(const struct seccomp_notif *n)
+{
+	return n->data.nr == SYS_accept4 && (n->data.args[3] & SOCK_NONBLOCK);
+}
+
+bool accept_give(struct switch_ctx *sw, struct listener *l, int fd)
+{
+	struct st_call *call;
+
+	if (l->accepts == NULL)
+		return false;
+	accept_check_parked(sw, l);
+	pthread_mutex_lock(&sw->lock);
+	if (l->accepts == NULL || l->gone || l->deliveries != NULL) {
+		pthread_mutex_unlock(&sw->lock);
+		return false;
+	}
+	inherit_apply(&l->inherit, l->watch_fd, fd);
+	call = &sw->st.calls[drop_parked(sw, l)];
+	fcntl(fd, F_SETFL, wants_nonblock(&call->notif) ? O_NONBLOCK : 0);
+	call->fd = fd;
+	call->cookie = l->anchor;
+	call->stage = ST_ACCEPTED;
+	pool_resume_locked(sw, (uint32_t)(call - sw->st.calls));
+	pthread_mutex_unlock(&sw->lock);
+	return true;
+}
+
 void accept_check_parked(struct switch_ctx *sw, struct listener *l)
 {
 	if (l->accepts == NULL)

@@ -10,6 +10,10 @@ void handle_accept(struct trap *t);
  * worker, who says so; the file is watched only for a shutdown(). */
 void accept_arrived(struct switch_ctx *sw, struct listener *l);
 
+/* Gives @fd, a connection that is in no queue, to an accept() that waits: true, and it is that one's. False:
+ * nobody waits. */
+bool accept_give(struct switch_ctx *sw, struct listener *l, int fd);
+
 /* The stand-in of the listener in that slot was shut down: who waits on it looks again. */
 void accept_shut_down(struct switch_ctx *sw, uint32_t listener);
 

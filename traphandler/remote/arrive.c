@@ -133,7 +133,7 @@ static int hand_to(struct remote *r, struct listener *l, const struct hello *h, 
 	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &w.id, &len) < 0)
 		return -errno;
 	error = remember(r, l, h, fd);
-	if (error == 0)
+	if (error == 0 && !accept_give(sw, l, fd))
 		error = waiting_add(sw, l, &w);
 	if (error < 0) {
 		sockrec_forget(sw->socks, w.id);

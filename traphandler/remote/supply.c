@@ -11,7 +11,8 @@
 /* One family's. A socket that could not be made is an error for who asks next. */
 struct shelf {
 	int fds[AHEAD];
-	unsigned n, want;
+	unsigned n;
+	bool wanted; /* somebody has asked for one */
 	int error;
 };
 
@@ -34,25 +35,26 @@ static struct shelf *shelf_of(int family)
 
 static bool is_low(const struct shelf *s)
 {
-	return s->n < s->want && s->error == 0;
+	return s->wanted && s->n <= AHEAD / 2 && s->error == 0;
 }
 
 /* With the lock, which it lets go of meanwhile. */
 static void fill(struct shelf *s, int family)
 {
-	while (s->n < s->want && s->error == 0 && !supply.stopping) {
-		int fd, error;
+	int fds[AHEAD], error = 0;
+	unsigned n = 0, want = AHEAD - s->n;
 
-		pthread_mutex_unlock(&supply.lock);
-		fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		error = errno;
-		pthread_mutex_lock(&supply.lock);
-		if (fd >= 0)
-			s->fds[s->n++] = fd;
-		else
-			s->error = error;
-		pthread_cond_broadcast(&supply.filled);
+	pthread_mutex_unlock(&supply.lock);
+	while (n < want && error == 0) {
+		fds[n] = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		error = fds[n] < 0 ? errno : 0;
+		n += error == 0;
 	}
+	pthread_mutex_lock(&supply.lock);
+	while (n > 0)
+		s->fds[s->n++] = fds[--n];
+	s->error = error;
+	pthread_cond_broadcast(&supply.filled);
 }
 
 static void *run(void *arg)
@@ -60,10 +62,11 @@ static void *run(void *arg)
 	(void)arg;
 	pthread_mutex_lock(&supply.lock);
 	while (!supply.stopping) {
-		fill(shelf_of(AF_INET), AF_INET);
-		fill(shelf_of(AF_INET6), AF_INET6);
-		while (!supply.stopping && !is_low(shelf_of(AF_INET)) &&
-		       !is_low(shelf_of(AF_INET6)))
+		if (is_low(shelf_of(AF_INET)))
+			fill(shelf_of(AF_INET), AF_INET);
+		else if (is_low(shelf_of(AF_INET6)))
+			fill(shelf_of(AF_INET6), AF_INET6);
+		else
 			pthread_cond_wait(&supply.low, &supply.lock);
 	}
 	pthread_mutex_unlock(&supply.lock);
@@ -103,11 +106,7 @@ int supply_take(int family)
 	int fd;
 
 	pthread_mutex_lock(&supply.lock);
-	/* the more are asked for at once, the more are kept */
-	if (s->n == 0 && s->want < AHEAD)
-		s->want = s->want == 0 ? 4 : s->want * 2;
-	if (s->want > AHEAD)
-		s->want = AHEAD;
+	s->wanted = true;
 	while (s->n == 0 && s->error == 0 && supply.running && !supply.stopping) {
 		pthread_cond_signal(&supply.low);
 		pthread_cond_wait(&supply.filled, &supply.lock);
@@ -119,7 +118,7 @@ int supply_take(int family)
 		s->error = 0; /* the next one tries again */
 	}
 	/* in batches: not a wake-up for each */
-	if (s->n <= s->want / 2)
+	if (s->n == AHEAD / 2)
 		pthread_cond_signal(&supply.low);
 	pthread_mutex_unlock(&supply.lock);
 	return fd;
