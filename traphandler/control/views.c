@@ -3,6 +3,7 @@
 #include "traphandler/cluster/cluster.h"
 #include "traphandler/conn/appns.h"
 #include "traphandler/conn/listen.h"
+#include "traphandler/remote/remote.h"
 #include "traphandler/service/diag.h"
 #include "traphandler/service/registry.h"
 #include "traphandler/service/sockrec.h"
@@ -248,6 +249,7 @@ static json_t *services(struct switch_ctx *sw, const char *network)
 	json_t *rows = json_array();
 
 	listen_sweep(sw);
+	remote_refresh(sw);
 	view_recount(sw);
 	pthread_mutex_lock(&sw->lock);
 	for (unsigned i = 0; i < ST_LISTENERS; i++) {
@@ -354,7 +356,7 @@ static void add_remote(void *arg, const struct st_sock *rec)
 	const char *network = network_name(to->sw, r->network);
 	struct st_sock as = { .since = rec->since };
 
-	if (!shows(to->network, network))
+	if (!shows(to->network, network) || !r->open)
 		return;
 	as.app = r->server ? r->app : rec->app;
 	as.conn.server_app = r->server ? rec->app : r->app;
@@ -368,6 +370,7 @@ static json_t *connections(struct switch_ctx *sw, const char *network)
 	struct dump dump = { 0 };
 	uint32_t now = sockrec_now();
 
+	remote_refresh(sw);
 	recount(sw, &dump);
 	pthread_mutex_lock(&sw->lock);
 	for (size_t i = 0; i < dump.n; i++) {

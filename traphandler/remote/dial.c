@@ -346,8 +346,6 @@ int dial_begin(struct trap *t, const struct sock *s, const struct far *f,
 	if (d->fd < 0)
 		return d->fd;
 	r = make_hello(t, s, f, client, dest, vip, d->hello);
-	if (r == 0)
-		r = remember(t, s, d, client, dest);
 	if (r < 0) {
 		cleanup_close(&d->fd);
 		d->fd = -1;
@@ -356,6 +354,9 @@ int dial_begin(struct trap *t, const struct sock *s, const struct far *f,
 	r = call_node(remote_of(t), d);
 	if (r == 0)
 		r = guard_outgoing(d->fd, &f->addr);
+	/* last: what is recorded is in a dump of sockets (ended.c) */
+	if (r == 0)
+		r = remember(t, s, d, client, dest);
 	return r < 0 ? note_tried(t, d, f, r) : 0;
 }
 

@@ -117,9 +117,6 @@ static void on_event(struct remote *r, const struct epoll_event *ev)
 	case WATCH_LISTENER:
 		arrive_accept(r);
 		break;
-	case WATCH_ENDED:
-		ended_read(r);
-		break;
 	case WATCH_HALF:
 		arrive_ready(r, id);
 		break;
@@ -153,8 +150,7 @@ static void *run(void *arg)
 		now = now_ns();
 		arrive_tick(r, now);
 		dial_tick(r, now);
-		if (r->resync)
-			ended_resync(r);
+		ended_tick(r, now);
 	}
 	return NULL;
 }
@@ -163,8 +159,8 @@ static void free_all(struct remote *r)
 {
 	cleanup_close(&r->epoll_fd);
 	cleanup_close(&r->wake_fd);
-	cleanup_close(&r->ended_fd);
 	cleanup_close(&r->diag_fd);
+	cleanup_close(&r->view_diag_fd);
 	seen_free(r->seen);
 	pthread_mutex_destroy(&r->lock);
 	free(r);
@@ -179,21 +175,16 @@ static int set_up(struct remote *r)
 	r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (r->epoll_fd < 0 || r->wake_fd < 0)
 		return -errno;
-	r->ended_fd = ended_open();
-	if (r->ended_fd < 0)
-		return r->ended_fd;
 	r->diag_fd = diag_open();
-	if (r->diag_fd < 0)
-		return r->diag_fd;
+	r->view_diag_fd = diag_open();
+	if (r->diag_fd < 0 || r->view_diag_fd < 0)
+		return r->diag_fd < 0 ? r->diag_fd : r->view_diag_fd;
 	error = seen_new(r->sw->st.seen, ST_SEEN, &r->seen);
 	if (error < 0)
 		return error;
 	clock_gettime(CLOCK_REALTIME, &now);
 	r->started_us = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-	r->resync = true;
 	error = remote_watch(r, r->wake_fd, WATCH_WAKE, 0, EPOLLIN);
-	if (error == 0)
-		error = remote_watch(r, r->ended_fd, WATCH_ENDED, 0, EPOLLIN);
 	if (error == 0)
 		error = remote_watch(r, r->sw->st.h->node_tcp_fd, WATCH_LISTENER, 0, EPOLLIN);
 	if (error == 0)
@@ -210,7 +201,7 @@ int remote_start(struct switch_ctx *sw, const struct remote_config *c)
 		return -ENOMEM;
 	r->sw = sw;
 	r->c = *c;
-	r->epoll_fd = r->wake_fd = r->ended_fd = r->diag_fd = -1;
+	r->epoll_fd = r->wake_fd = r->diag_fd = r->view_diag_fd = -1;
 	pthread_mutex_init(&r->lock, NULL);
 	error = set_up(r);
 	if (error == 0) {

@@ -13,7 +13,7 @@ struct half;
 struct seen;
 
 /* Where an event of the thread's epoll set belongs. */
-enum watched { WATCH_WAKE = 1, WATCH_LISTENER, WATCH_ENDED, WATCH_HALF, WATCH_DIAL };
+enum watched { WATCH_WAKE = 1, WATCH_LISTENER, WATCH_HALF, WATCH_DIAL };
 
 /* Nodes to which a SYN with data is lost on the way. */
 #define NO_SYN_DATA   64u
@@ -23,15 +23,17 @@ struct remote {
 	struct switch_ctx *sw;
 	struct remote_config c;
 	int64_t started_us;
-	int epoll_fd, wake_fd, ended_fd;
-	int diag_fd; /* NETLINK_SOCK_DIAG in the host's namespace */
+	int epoll_fd, wake_fd;
+	int diag_fd,
+		view_diag_fd; /* NETLINK_SOCK_DIAG in the host's namespace: the thread's, the main thread's */
 	pthread_t thread;
 	atomic_bool stopping;
 	/* the thread's own */
 	struct half *halves;
 	unsigned n_halves;
 	struct seen *seen;
-	bool resync; /* ends of sockets were missed */
+	uint64_t look_ns; /* when it is looked again which sockets are open */
+	size_t counted;	  /* records then */
 	/* from here on under lock; who takes sw->lock too takes that first */
 	pthread_mutex_t lock;
 	struct dial *dials;
@@ -60,10 +62,7 @@ void dial_tick(struct remote *r, uint64_t now_ns);
 void dial_done(struct remote *r);
 
 /* Thread: ends of sockets (ended.c). */
-int ended_open(void); /* in the host's namespace; fd or -errno */
-void ended_read(struct remote *r);
-/* Forgets the records of sockets that ended while nobody listened. */
-void ended_resync(struct remote *r);
+void ended_tick(struct remote *r, uint64_t now_ns);
 
 /* A SYN with data to @node got no answer, one without did. */
 void dial_note_end(struct remote *r, uint64_t node);

@@ -4,6 +4,7 @@
 
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 #include <linux/unix_diag.h>
 #include <netinet/in.h>
@@ -194,6 +195,25 @@ struct tcps {
 	void *arg;
 };
 
+/* tcpi_fastopen_client_fail is bits 1 and 2 of the eighth byte of the kernel's struct tcp_info (libc's has
+ * not got it); 3: the SYN was sent again. */
+#define TCPI_FLAGS_AT	  7
+#define SYN_RETRANSMITTED 3
+
+static bool syn_data_lost(const struct nlmsghdr *nh)
+{
+	const struct inet_diag_msg *m = NLMSG_DATA(nh);
+	unsigned len = nh->nlmsg_len - NLMSG_LENGTH(sizeof(*m));
+
+	for (const struct rtattr *a = (const struct rtattr *)(m + 1); RTA_OK(a, len);
+	     a = RTA_NEXT(a, len)) {
+		if (a->rta_type == INET_DIAG_INFO && RTA_PAYLOAD(a) > TCPI_FLAGS_AT)
+			return (((const uint8_t *)RTA_DATA(a))[TCPI_FLAGS_AT] >> 1 & 3) ==
+			       SYN_RETRANSMITTED;
+	}
+	return false;
+}
+
 static void on_tcp(void *arg, const struct nlmsghdr *nh)
 {
 	const struct inet_diag_msg *m = NLMSG_DATA(nh);
@@ -202,13 +222,14 @@ static void on_tcp(void *arg, const struct nlmsghdr *nh)
 		.cookie = cookie_of(m),
 		.local = endpoint(m->idiag_family, m->id.idiag_src, m->id.idiag_sport),
 		.remote = endpoint(m->idiag_family, m->id.idiag_dst, m->id.idiag_dport),
+		.syn_data_lost = syn_data_lost(nh),
 	};
 
 	s->fn(s->arg, &d);
 }
 
-static int dump_tcp(int fd, uint32_t states, void (*fn)(void *arg, const struct diag_tcp *d),
-		    void *arg)
+static int dump_tcp(int fd, uint32_t states, bool info,
+		    void (*fn)(void *arg, const struct diag_tcp *d), void *arg)
 {
 	static const int families[] = { AF_INET, AF_INET6 };
 	struct tcps s = { fn, arg };
@@ -217,6 +238,8 @@ static int dump_tcp(int fd, uint32_t states, void (*fn)(void *arg, const struct 
 	for (size_t i = 0; i < ARRAY_SIZE(families) && r == 0; i++) {
 		struct tcp_request msg = tcp_request(families[i], NLM_F_DUMP, states);
 
+		if (info)
+			msg.req.idiag_ext = 1u << (INET_DIAG_INFO - 1);
 		r = dump(fd, &msg, sizeof(msg), on_tcp, &s);
 	}
 	return r;
@@ -227,12 +250,12 @@ int diag_dump_tcp(int fd, void (*fn)(void *arg, const struct diag_tcp *d), void 
 	return dump_tcp(fd,
 			1u << TCP_ESTABLISHED | 1u << TCP_CLOSE_WAIT | 1u << TCP_FIN_WAIT1 |
 				1u << TCP_FIN_WAIT2,
-			fn, arg);
+			false, fn, arg);
 }
 
 int diag_dump_tcp_all(int fd, void (*fn)(void *arg, const struct diag_tcp *d), void *arg)
 {
-	return dump_tcp(fd, ~0u & ~(1u << TCP_LISTEN), fn, arg);
+	return dump_tcp(fd, ~(1u << TCP_LISTEN | 1u << TCP_TIME_WAIT), true, fn, arg);
 }
 
 uint64_t diag_listener(int fd, const struct as_endpoint *at)

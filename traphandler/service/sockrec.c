@@ -346,17 +346,49 @@ void sockrec_each_remote(struct sockrec *s, void (*fn)(void *arg, const struct s
 	pthread_mutex_unlock(&s->lock);
 }
 
-void sockrec_forget(struct sockrec *s, uint64_t cookie)
+static int cmp_u64(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Everything about a socket. */
+static void drop_all(struct sockrec *s, uint64_t cookie)
 {
 	struct st_sock *r;
 
+	while ((r = find(s, cookie, 0, NULL)) != NULL)
+		drop(s, r);
+}
+
+void sockrec_remote_open(struct sockrec *s, uint64_t *cookies, size_t n, uint32_t client_s)
+{
+	uint32_t now = sockrec_now();
+
+	if (n > 1)
+		qsort(cookies, n, sizeof(*cookies), cmp_u64);
+	pthread_mutex_lock(&s->lock);
+	for (uint32_t i = 0; i < s->st->h->socks_high; i++) {
+		struct st_sock *r = &s->st->socks[i];
+
+		if (r->cookie == 0 || r->kind != ST_SOCK_REMOTE)
+			continue;
+		r->remote.open = n > 0 && bsearch(&r->cookie, cookies, n, sizeof(*cookies),
+						  cmp_u64) != NULL;
+		if (!r->remote.open && (r->remote.server || now - r->since > client_s))
+			drop_all(s, r->cookie);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+void sockrec_forget(struct sockrec *s, uint64_t cookie)
+{
 	if (s->n_remote == 0)
 		return;
 	pthread_mutex_lock(&s->lock);
-	if (find(s, cookie, ST_SOCK_REMOTE, NULL) != NULL) {
-		while ((r = find(s, cookie, 0, NULL)) != NULL)
-			drop(s, r);
-	}
+	if (find(s, cookie, ST_SOCK_REMOTE, NULL) != NULL)
+		drop_all(s, cookie);
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -506,13 +538,6 @@ bool sockrec_take_refused(struct sockrec *s, uint64_t cookie)
 		drop(s, r);
 	pthread_mutex_unlock(&s->lock);
 	return r != NULL;
-}
-
-static int cmp_u64(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
 }
 
 void sockrec_sweep(struct sockrec *s, const uint64_t *live, size_t n, uint32_t before_s)

@@ -29,14 +29,16 @@ int sockrec_add_carried(struct sockrec *s, uint64_t cookie, uint32_t app, uint32
 void sockrec_announced(struct sockrec *s, uint64_t cookie);
 bool sockrec_get_conn(struct sockrec *s, uint64_t cookie, struct st_sock *ret);
 
-/* One end of a TCP connection with another node. 0 or -ENOMEM: it is needed. Sweeps leave it alone:
- * who hears of the socket's end forgets it. */
+/* One end of a TCP connection with another node. 0 or -ENOMEM: it is needed. Sweeps leave it alone. */
 int sockrec_add_remote(struct sockrec *s, uint64_t cookie, uint32_t app,
 		       const struct st_remote *remote);
 bool sockrec_get_remote(struct sockrec *s, uint64_t cookie, struct st_remote *ret);
 /* Has the app got the server's end @cookie? */
 void sockrec_remote_waits(struct sockrec *s, uint64_t cookie, bool waits);
 bool sockrec_any_remote(struct sockrec *s);
+/* These (sorted here) are open now; the records of others go, of a client's end when it is older than
+ * @client_s. */
+void sockrec_remote_open(struct sockrec *s, uint64_t *cookies, size_t n, uint32_t client_s);
 /* Calls @fn for each of them, with all that is known; it must not call back. */
 void sockrec_each_remote(struct sockrec *s, void (*fn)(void *arg, const struct st_sock *rec),
 			 void *arg);
