@@ -18,7 +18,9 @@ struct far {
 	uint32_t generation;
 	struct as_endpoint addr; /* of the node */
 	uint32_t app, connections;
-	uint16_t weight;
+	uint64_t
+		version; /* of what is said here: another one when its owner says something new */
+	uint16_t weight, port;
 	bool same_zone, draining;
 	bool suspect;	   /* its node did not answer lately */
 	enum lb_policy lb; /* what the service's owner asked for */

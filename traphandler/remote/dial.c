@@ -60,7 +60,9 @@ static struct remote *remote_of(const struct trap *t)
 
 static uint64_t key_of(const struct far *f)
 {
-	return (f->node ^ ((uint64_t)f->app + 1) * 0x9e3779b97f4a7c15u) | 1;
+	uint64_t instance = (uint64_t)f->app << 16 | f->port;
+
+	return (f->node ^ (instance + 1) * 0x9e3779b97f4a7c15u) | 1; /* 0 is nobody */
 }
 
 bool dial_passed_over(struct switch_ctx *sw, const struct far *f)
@@ -73,6 +75,41 @@ bool dial_passed_over(struct switch_ctx *sw, const struct far *f)
 	over = passed_over_now(&r->passed_over, key_of(f), now);
 	pthread_mutex_unlock(&r->lock);
 	return over;
+}
+
+/* Under the lock. The count is over when the owner has told a new one, or told none for so long that these
+ * must be closed again. */
+static uint32_t *dialled(struct remote *r, const struct far *f)
+{
+	uint64_t key = key_of(f), now = now_ms();
+	unsigned at = (unsigned)(key % DIALLED);
+
+	if (r->dialled[at].key != key || r->dialled[at].version != f->version ||
+	    now - r->dialled[at].since_ms >= DIALLED_MS) {
+		r->dialled[at].key = key;
+		r->dialled[at].version = f->version;
+		r->dialled[at].since_ms = now;
+		r->dialled[at].n = 0;
+	}
+	return &r->dialled[at].n;
+}
+
+uint32_t dial_recent(struct switch_ctx *sw, const struct far *f)
+{
+	struct remote *r = sw->remote;
+	uint32_t n;
+
+	pthread_mutex_lock(&r->lock);
+	n = *dialled(r, f);
+	pthread_mutex_unlock(&r->lock);
+	return n;
+}
+
+static void note_dialled(struct remote *r, const struct far *f)
+{
+	pthread_mutex_lock(&r->lock);
+	++*dialled(r, f);
+	pthread_mutex_unlock(&r->lock);
 }
 
 static bool syn_data_is_lost(struct remote *r, uint64_t node)
@@ -357,7 +394,10 @@ int dial_begin(struct trap *t, const struct sock *s, const struct far *f,
 	/* last: what is recorded is in a dump of sockets (ended.c) */
 	if (r == 0)
 		r = remember(t, s, d, client, dest);
-	return r < 0 ? note_tried(t, d, f, r) : 0;
+	if (r < 0)
+		return note_tried(t, d, f, r);
+	note_dialled(remote_of(t), f);
+	return 0;
 }
 
 static bool syn_was_repeated(int fd)

@@ -50,6 +50,8 @@ int dial_steal(struct dial *d);
  * are @others. Ends @t's round. */
 void dial_park(struct trap *t, struct dial *d, uint64_t deadline_ns, bool others);
 
+/* Connections that this node made to it since it last told how many it has. */
+uint32_t dial_recent(struct switch_ctx *sw, const struct far *f);
 /* Is this instance one that refused lately? */
 bool dial_passed_over(struct switch_ctx *sw, const struct far *f);
 

@@ -19,6 +19,10 @@ enum watched { WATCH_WAKE = 1, WATCH_LISTENER, WATCH_HALF, WATCH_DIAL };
 #define NO_SYN_DATA   64u
 #define NO_SYN_DATA_S 3600u
 
+/* Counts of connections are gossiped once a second; what this node has added since, it knows itself. */
+#define DIALLED	   1024u
+#define DIALLED_MS 1500u
+
 struct remote {
 	struct switch_ctx *sw;
 	struct remote_config c;
@@ -38,6 +42,10 @@ struct remote {
 	pthread_mutex_t lock;
 	struct dial *dials;
 	struct passed_over passed_over;
+	struct {
+		uint64_t key, version, since_ms;
+		uint32_t n;
+	} dialled[DIALLED]; /* by key: connections made since the version came */
 	struct {
 		uint64_t node;
 		uint32_t until_s; /* sockrec_now() */

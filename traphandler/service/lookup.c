@@ -75,12 +75,21 @@ static uint64_t addr_hash(const struct as_addr *a)
 	return h;
 }
 
-/* The same on every node. */
-static uint64_t instance_id(uint64_t node, uint32_t app, uint64_t listener)
+/* The same on every node. @nth: of an app's listeners for the same port, of which other nodes see one. */
+static uint64_t instance_id(uint64_t node, uint32_t app, unsigned nth)
 {
 	uint64_t h = (node ^ app) * 0x9e3779b97f4a7c15u;
 
-	return h ^ h >> 29 ^ listener;
+	return (h ^ h >> 29) + nth;
+}
+
+static unsigned nth_of_app(const struct instance *inst, unsigned i)
+{
+	unsigned nth = 0;
+
+	for (unsigned k = 0; k < i; k++)
+		nth += inst[k].l != NULL && inst[k].l->app == inst[i].l->app;
+	return nth;
 }
 
 static void order(struct switch_ctx *sw, const struct as_addr *source, uint64_t seq,
@@ -96,14 +105,14 @@ static void order(struct switch_ctx *sw, const struct as_addr *source, uint64_t 
 		const struct far *f = &inst[i].far;
 
 		lb[i] = l != NULL ? (struct lb_instance){
-			.id = instance_id(cluster_id(sw), l->app->id, l->anchor),
+			.id = instance_id(cluster_id(sw), l->app->id, nth_of_app(inst, i)),
 			.connections = l->connections + l->accepted_since,
 			.weight = (uint16_t)l->app->weight,
 			.local = true,
 			.same_zone = true,
 		} : (struct lb_instance){
 			.id = instance_id(f->node, f->app, 0),
-			.connections = f->connections,
+			.connections = f->connections + dial_recent(sw, f),
 			.weight = f->weight,
 			.same_zone = f->same_zone,
 			.passed_over = f->suspect || dial_passed_over(sw, f),
