@@ -111,6 +111,7 @@ struct listener {
 	struct delivery *deliveries; /* accepted, but not yet known to the app */
 	struct waiting *waiting;     /* TCP, announced, but not accepted yet (conn/waiting.h) */
 	unsigned n_outside;	     /* of them from other nodes */
+	bool announced;		     /* a carrier in the queue stands for them */
 	struct parked *accepts;	     /* blocking accepts that wait, first come first */
 	int watch_fd;		     /* the stand-in listener while accepts wait, or -1 */
 	struct parked *full;	     /* blocking connects that wait for room in the backlog */

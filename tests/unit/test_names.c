@@ -12,12 +12,11 @@
 
 #include <cmocka.h>
 
-#define ROUNDS	    20000
-#define PATH_OFF    offsetof(struct sockaddr_un, sun_path)
-#define CLIENT_LEN  (PATH_OFF + 5 + 4 + 16 + 18 + 18)
-#define LISTEN_LEN  (PATH_OFF + 5 + 4 + 1 + 4 + 8)
-#define BELL_LEN    (PATH_OFF + 5 + 8 + 8)
-#define CARRIER_LEN (PATH_OFF + 5 + 8)
+#define ROUNDS	   20000
+#define PATH_OFF   offsetof(struct sockaddr_un, sun_path)
+#define CLIENT_LEN (PATH_OFF + 5 + 4 + 16 + 18 + 18)
+#define LISTEN_LEN (PATH_OFF + 5 + 4 + 1 + 4 + 8)
+#define BELL_LEN   (PATH_OFF + 5 + 8 + 8)
 
 static uint64_t seed = 0x6a09e667;
 
@@ -52,7 +51,7 @@ static const struct {
 	FIELD(NAME_LISTENER, network),	 FIELD(NAME_LISTENER, face),
 	FIELD(NAME_LISTENER, app),	 FIELD(NAME_LISTENER, anchor),
 	FIELD(NAME_BELL, anchor),	 FIELD(NAME_BELL, nonce),
-	FIELD(NAME_CARRIER, socket),
+	FIELD(NAME_CARRIER, anchor),	 FIELD(NAME_CARRIER, nonce),
 #undef FIELD
 };
 
@@ -81,7 +80,7 @@ static void assert_same(const struct standin_name *a, const struct standin_name 
 
 static void test_every_kind_reads_back_whole(void **state)
 {
-	static const size_t lens[] = { CLIENT_LEN, LISTEN_LEN, BELL_LEN, CARRIER_LEN };
+	static const size_t lens[] = { CLIENT_LEN, LISTEN_LEN, BELL_LEN, BELL_LEN };
 
 	(void)state;
 	for (int round = 0; round < ROUNDS; round++) {
@@ -201,9 +200,13 @@ static void test_a_name_of_one_kind_is_none_of_another(void **state)
 		socklen_t len = name_encode(&n, &sa);
 
 		for (int c = 0; c < 256; c++) {
+			/* these two have the same form */
+			bool rings = kinds[k] == NAME_BELL || kinds[k] == NAME_CARRIER;
+			bool is = c == (int)kinds[k] ||
+				  (rings && (c == NAME_BELL || c == NAME_CARRIER));
+
 			sa.sun_path[4] = (char)c;
-			assert_int_equal(name_decode(&sa, len, &back),
-					 c == (int)kinds[k] ? kinds[k] : NAME_NONE);
+			assert_int_equal(name_decode(&sa, len, &back), is ? c : NAME_NONE);
 		}
 	}
 }
@@ -263,7 +266,7 @@ static void test_other_unix_sockets_are_no_names(void **state)
 static void test_what_decodes_encodes_to_the_same_bytes(void **state)
 {
 	static const char heads[][6] = { "\0as1C", "\0as1L", "\0as1B", "\0as2C", "\0as1D" };
-	static const size_t lens[] = { CLIENT_LEN, LISTEN_LEN, BELL_LEN, CARRIER_LEN };
+	static const size_t lens[] = { CLIENT_LEN, LISTEN_LEN, BELL_LEN, BELL_LEN };
 	unsigned n_taken = 0;
 
 	(void)state;

@@ -40,22 +40,6 @@ static atomic_uint n_deadlines;
 
 /* ---- taking from the queue ---- */
 
-/* Only what a daemon of ours connected is a client; see unix(7), SO_PEERCRED. */
-static bool genuine(const struct switch_ctx *sw, int fd)
-{
-	struct ucred cred;
-	socklen_t len = sizeof(cred);
-
-	/* pid 0 is who cannot be seen from here, and an unused entry of the table */
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0 || cred.pid <= 0)
-		return false;
-	for (unsigned i = 0; i < ST_PIDS; i++) {
-		if (sw->st.h->pids[i] == cred.pid)
-			return true;
-	}
-	return false;
-}
-
 /* Who is at the other end of an accepted connection. */
 static struct as_endpoint client_of(const struct switch_ctx *sw, int fd)
 {
@@ -103,13 +87,10 @@ static int take_connection(struct switch_ctx *sw, struct listener *l, int listen
 			backlog_retry_next(sw, l);
 			pthread_mutex_unlock(&sw->lock);
 		}
-		if (name_decode(&un, len, &name) == NAME_NONE || !genuine(sw, fd))
+		if (name_decode(&un, len, &name) == NAME_NONE || !standin_genuine(sw, fd))
 			continue;
-		if (name.kind == NAME_CARRIER &&
-		    waiting_take(sw, l, name.socket, ret_fd, ret_client)) {
-			fcntl(*ret_fd, F_SETFL, flags & SOCK_NONBLOCK ? O_NONBLOCK : 0);
-			return 0;
-		}
+		if (name.kind == NAME_CARRIER)
+			waiting_carrier_taken(sw, l);
 		if (name.kind != NAME_CLIENT)
 			return RUNG; /* for what was delivered before that */
 		standin_tune(sw, fd, true);
@@ -408,7 +389,7 @@ void accept_listener_gone(struct switch_ctx *sw, struct listener *l)
 
 /* ---- the call ---- */
 
-/* What was delivered, else what is in the queue. Once more after a bell: it rang for a delivery that
+/* What was delivered, else TCP that waits, else what is in the queue. Once more after a bell: it rang for a delivery that
  * was made after the first look. */
 static int take_next(struct trap *t, struct listener *l, int listening, int flags, int *ret_fd,
 		     int *ret_at, struct as_endpoint *ret_client)
@@ -422,6 +403,10 @@ static int take_next(struct trap *t, struct listener *l, int listening, int flag
 			return 0;
 		}
 		*ret_at = -1;
+		if (waiting_take(t->sw, l, listening, ret_fd, ret_client)) {
+			fcntl(*ret_fd, F_SETFL, flags & SOCK_NONBLOCK ? O_NONBLOCK : 0);
+			return 0;
+		}
 		r = take_connection(t->sw, l, listening, flags, ret_fd, ret_client);
 	} while (r == RUNG);
 	return r;

@@ -8,7 +8,7 @@
  *   client   \0 a s 1 C | network u32 | vip 16 | client 16+2 | server 16+2
  *   listener \0 a s 1 L | network u32 | face u8 | app u32 | anchor u64
  *   bell     \0 a s 1 B | anchor u64 | random u64     a connection that carries nobody
- *   carrier  \0 a s 1 T | socket u64                  announces a TCP connection (carry.h)
+ *   carrier  \0 a s 1 T | anchor u64 | random u64     says that TCP connections wait (waiting.h)
  *
  * vip is the server's virtual IP: for a connection through loopback it says whose loopback.
  * Integers are in host order: a name never leaves the host. Pure; no allocation. */
@@ -33,13 +33,11 @@ struct standin_name {
 	/* client */
 	struct as_addr vip;
 	struct as_endpoint client, server;
-	/* listener, bell */
+	/* listener, bell, carrier */
 	uint8_t face;
 	uint32_t app;
 	uint64_t anchor;
 	uint64_t nonce;
-	/* carrier: SO_COOKIE of the client's socket */
-	uint64_t socket;
 };
 
 /* Returns the sockaddr's length. */

@@ -9,7 +9,6 @@ static const char prefix[4] = { '\0', 'a', 's', '1' };
 #define CLIENT_LEN   (HEAD + 4 + 16 + 18 + 18)
 #define LISTENER_LEN (HEAD + 4 + 1 + 4 + 8)
 #define BELL_LEN     (HEAD + 8 + 8)
-#define CARRIER_LEN  (HEAD + 8)
 
 static char *put(char *p, const void *v, size_t n)
 {
@@ -45,9 +44,6 @@ socklen_t name_encode(const struct standin_name *name, struct sockaddr_un *ret)
 		p = put(p, &name->face, 1);
 		p = put(p, &name->app, 4);
 		p = put(p, &name->anchor, 8);
-		break;
-	case NAME_CARRIER:
-		p = put(p, &name->socket, 8);
 		break;
 	default:
 		p = put(p, &name->anchor, 8);
@@ -86,17 +82,12 @@ enum name_kind name_decode_path(const char *path, size_t len, struct standin_nam
 		name.kind = NAME_LISTENER;
 		break;
 	case NAME_BELL:
+	case NAME_CARRIER:
 		if (len != BELL_LEN)
 			return NAME_NONE;
+		name.kind = (enum name_kind)path[sizeof(prefix)];
 		p = get(p, &name.anchor, 8);
 		get(p, &name.nonce, 8);
-		name.kind = NAME_BELL;
-		break;
-	case NAME_CARRIER:
-		if (len != CARRIER_LEN)
-			return NAME_NONE;
-		get(p, &name.socket, 8);
-		name.kind = NAME_CARRIER;
 		break;
 	default:
 		return NAME_NONE;

@@ -265,17 +265,42 @@ int standin_connect(const struct switch_ctx *sw, const struct listener *l,
 	return r;
 }
 
-int standin_announce(const struct listener *l, uint64_t client)
+/* A connection of a socket with a random name of that kind. */
+static int call_listener(const struct listener *l, enum name_kind kind)
 {
-	struct standin_name name = { .kind = NAME_CARRIER, .socket = client };
+	struct standin_name name = { .kind = kind, .anchor = l->anchor };
 	struct sockaddr_un un;
-	socklen_t len = name_encode(&name, &un);
+	socklen_t len;
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
+	if (getrandom(&name.nonce, sizeof(name.nonce), GRND_INSECURE) < 0)
+		name.nonce = now_ns();
+	len = name_encode(&name, &un);
 	if (fd < 0 || bind(fd, (struct sockaddr *)&un, len) < 0)
 		return -errno;
 	len = listener_name(l, &un);
 	return connect(fd, (struct sockaddr *)&un, len) < 0 ? -errno : 0;
+}
+
+int standin_announce(const struct listener *l)
+{
+	return call_listener(l, NAME_CARRIER);
+}
+
+/* Only what a daemon of ours connected is a client; see unix(7), SO_PEERCRED. */
+bool standin_genuine(const struct switch_ctx *sw, int fd)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+
+	/* pid 0 is who cannot be seen from here, and an unused entry of the table */
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0 || cred.pid <= 0)
+		return false;
+	for (unsigned i = 0; i < ST_PIDS; i++) {
+		if (sw->st.h->pids[i] == cred.pid)
+			return true;
+	}
+	return false;
 }
 
 bool standin_connected(int fd)
@@ -298,18 +323,7 @@ bool standin_alive(const struct listener *l)
 
 void standin_ring(const struct listener *l)
 {
-	struct standin_name bell = { .kind = NAME_BELL, .anchor = l->anchor };
-	struct sockaddr_un un;
-	socklen_t len;
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	if (getrandom(&bell.nonce, sizeof(bell.nonce), GRND_INSECURE) < 0)
-		bell.nonce = now_ns();
-	len = name_encode(&bell, &un);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&un, len) < 0)
-		return;
-	len = listener_name(l, &un);
-	if (connect(fd, (struct sockaddr *)&un, len) < 0) {
+	if (call_listener(l, NAME_BELL) < 0) {
 		/* full means readable; refused means gone: both are as good */
 	}
 }

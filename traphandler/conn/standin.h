@@ -81,9 +81,11 @@ int standin_listen(const struct switch_ctx *sw, const struct listener *l, int *r
 int standin_connect(const struct switch_ctx *sw, const struct listener *l,
 		    const struct standin_name *client, int *ret_fd);
 
-/* Connects a carrier for the socket @client to @l, which outlives this call in the queue. As
- * standin_connect(). */
-int standin_announce(const struct listener *l, uint64_t client);
+/* Connects a carrier to @l, which outlives this call in the queue. As standin_connect(). */
+int standin_announce(const struct listener *l);
+
+/* Is the other end of an accepted one a daemon's of this host? */
+bool standin_genuine(const struct switch_ctx *sw, int fd);
 
 /* Has it a peer (perhaps one that is gone)? */
 bool standin_connected(int fd);
