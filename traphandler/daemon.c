@@ -275,6 +275,7 @@ static void on_tick(uv_timer_t *t)
 		d->swept_ms = now;
 		if (any) {
 			listen_sweep(&d->sw);
+			remote_refresh(&d->sw, false);
 			view_recount(&d->sw);
 		}
 		if (d->holder > 0 && waitpid(d->holder, &status, WNOHANG) == d->holder) {

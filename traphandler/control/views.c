@@ -151,7 +151,7 @@ static void count_remote(void *arg, const struct st_sock *rec)
 {
 	struct listener *l = rec->remote.server ? listener_find(arg, rec->remote.anchor) : NULL;
 
-	if (l == NULL)
+	if (l == NULL || rec->remote.missed > 0)
 		return;
 	l->connections++;
 	l->connections6 += !as_addr_is_v4(&rec->remote.local.addr);
@@ -249,7 +249,7 @@ static json_t *services(struct switch_ctx *sw, const char *network)
 	json_t *rows = json_array();
 
 	listen_sweep(sw);
-	remote_refresh(sw);
+	remote_refresh(sw, true);
 	view_recount(sw);
 	pthread_mutex_lock(&sw->lock);
 	for (unsigned i = 0; i < ST_LISTENERS; i++) {
@@ -356,7 +356,7 @@ static void add_remote(void *arg, const struct st_sock *rec)
 	const char *network = network_name(to->sw, r->network);
 	struct st_sock as = { .since = rec->since };
 
-	if (!shows(to->network, network) || !r->open)
+	if (!shows(to->network, network) || r->missed > 0)
 		return;
 	as.app = r->server ? r->app : rec->app;
 	as.conn.server_app = r->server ? rec->app : r->app;
@@ -370,7 +370,7 @@ static json_t *connections(struct switch_ctx *sw, const char *network)
 	struct dump dump = { 0 };
 	uint32_t now = sockrec_now();
 
-	remote_refresh(sw);
+	remote_refresh(sw, true);
 	recount(sw, &dump);
 	pthread_mutex_lock(&sw->lock);
 	for (size_t i = 0; i < dump.n; i++) {

@@ -47,34 +47,16 @@ static void on_open(void *arg, const struct diag_tcp *d)
 	o->v[o->n++] = d->cookie;
 }
 
-static void look(struct remote *r, int diag_fd)
-{
-	struct open_sockets o = { .r = r };
-
-	if (sockrec_any_remote(r->sw->socks) && diag_dump_tcp_all(diag_fd, on_open, &o) == 0 &&
-	    !o.failed)
-		sockrec_remote_open(r->sw->socks, o.v, o.n, TELLS_END_S);
-	free(o.v);
-}
-
-void ended_tick(struct remote *r, uint64_t now)
-{
-	size_t n;
-
-	if (!sockrec_any_remote(r->sw->socks))
-		return;
-	n = sockrec_count(r->sw->socks);
-	if (now < r->look_ns && n < r->counted + MANY)
-		return;
-	look(r, r->diag_fd);
-	r->counted = sockrec_count(r->sw->socks);
-	r->look_ns = now_ns() + EVERY_NS + COST * (now_ns() - now);
-}
-
-void remote_refresh(struct switch_ctx *sw)
+void remote_refresh(struct switch_ctx *sw, bool now)
 {
 	struct remote *r = sw->remote;
+	struct open_sockets o = { .r = r };
+	uint64_t begin = now_ns();
 
-	if (r != NULL)
-		look(r, r->view_diag_fd);
+	if (r == NULL || !sockrec_any_remote(sw->socks) || (!now && begin < r->look_ns))
+		return;
+	if (diag_dump_tcp_all(r->diag_fd, on_open, &o) == 0 && !o.failed)
+		sockrec_remote_open(sw->socks, o.v, o.n, TELLS_END_S);
+	free(o.v);
+	r->look_ns = now_ns() + COST * (now_ns() - begin);
 }

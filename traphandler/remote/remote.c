@@ -150,7 +150,6 @@ static void *run(void *arg)
 		now = now_ns();
 		arrive_tick(r, now);
 		dial_tick(r, now);
-		ended_tick(r, now);
 	}
 	return NULL;
 }
@@ -160,7 +159,6 @@ static void free_all(struct remote *r)
 	cleanup_close(&r->epoll_fd);
 	cleanup_close(&r->wake_fd);
 	cleanup_close(&r->diag_fd);
-	cleanup_close(&r->view_diag_fd);
 	seen_free(r->seen);
 	pthread_mutex_destroy(&r->lock);
 	free(r);
@@ -176,9 +174,8 @@ static int set_up(struct remote *r)
 	if (r->epoll_fd < 0 || r->wake_fd < 0)
 		return -errno;
 	r->diag_fd = diag_open();
-	r->view_diag_fd = diag_open();
-	if (r->diag_fd < 0 || r->view_diag_fd < 0)
-		return r->diag_fd < 0 ? r->diag_fd : r->view_diag_fd;
+	if (r->diag_fd < 0)
+		return r->diag_fd;
 	error = seen_new(r->sw->st.seen, ST_SEEN, &r->seen);
 	if (error < 0)
 		return error;
@@ -201,7 +198,7 @@ int remote_start(struct switch_ctx *sw, const struct remote_config *c)
 		return -ENOMEM;
 	r->sw = sw;
 	r->c = *c;
-	r->epoll_fd = r->wake_fd = r->diag_fd = r->view_diag_fd = -1;
+	r->epoll_fd = r->wake_fd = r->diag_fd = -1;
 	pthread_mutex_init(&r->lock, NULL);
 	error = set_up(r);
 	if (error == 0) {

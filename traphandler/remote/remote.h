@@ -42,8 +42,8 @@ void remote_stop(struct switch_ctx *sw);
 /* After the workers. Accepts that there is none. */
 void remote_free(struct switch_ctx *sw);
 
-/* Records of connections that have ended go now instead of soon. Main thread. */
-void remote_refresh(struct switch_ctx *sw);
+/* Looks which connections are open; @now: even if it was looked a moment ago. Main thread. */
+void remote_refresh(struct switch_ctx *sw, bool now);
 
 struct remote_stats {
 	uint64_t accepted, bad_hellos, replays, refused;

@@ -36,8 +36,8 @@ struct remote {
 	struct half *halves;
 	unsigned n_halves;
 	struct seen *seen;
-	uint64_t look_ns; /* when it is looked again which sockets are open */
-	size_t counted;	  /* records then */
+	/* the main thread's */
+	uint64_t look_ns; /* not earlier it is looked again which sockets are open */
 	/* from here on under lock; who takes sw->lock too takes that first */
 	pthread_mutex_t lock;
 	struct dial *dials;
@@ -68,9 +68,6 @@ void arrive_done(struct remote *r);
 void dial_ready(struct remote *r, uint32_t slot);
 void dial_tick(struct remote *r, uint64_t now_ns);
 void dial_done(struct remote *r);
-
-/* Thread: ends of sockets (ended.c). */
-void ended_tick(struct remote *r, uint64_t now_ns);
 
 /* A SYN with data to @node got no answer, one without did. */
 void dial_note_end(struct remote *r, uint64_t node);

@@ -374,10 +374,13 @@ void sockrec_remote_open(struct sockrec *s, uint64_t *cookies, size_t n, uint32_
 
 		if (r->cookie == 0 || r->kind != ST_SOCK_REMOTE)
 			continue;
-		r->remote.open = n > 0 && bsearch(&r->cookie, cookies, n, sizeof(*cookies),
-						  cmp_u64) != NULL;
-		if (!r->remote.open && (r->remote.server || now - r->since > client_s))
+		if (n > 0 && bsearch(&r->cookie, cookies, n, sizeof(*cookies), cmp_u64) != NULL)
+			r->remote.missed = 0;
+		else if (++r->remote.missed >= SOCKREC_MISSES &&
+			 (r->remote.server || now - r->since > client_s))
 			drop_all(s, r->cookie);
+		else if (r->remote.missed > SOCKREC_MISSES)
+			r->remote.missed = SOCKREC_MISSES;
 	}
 	pthread_mutex_unlock(&s->lock);
 }

@@ -36,8 +36,10 @@ bool sockrec_get_remote(struct sockrec *s, uint64_t cookie, struct st_remote *re
 /* Has the app got the server's end @cookie? */
 void sockrec_remote_waits(struct sockrec *s, uint64_t cookie, bool waits);
 bool sockrec_any_remote(struct sockrec *s);
-/* These (sorted here) are open now; the records of others go, of a client's end when it is older than
- * @client_s. */
+/* These (sorted here) were found open. A record goes when it was not found so for SOCKREC_MISSES times in a
+ * row: a dump may miss one while others of its hash bucket are closed. That of a client's end must also be
+ * older than @client_s. */
+#define SOCKREC_MISSES 3
 void sockrec_remote_open(struct sockrec *s, uint64_t *cookies, size_t n, uint32_t client_s);
 /* Calls @fn for each of them, with all that is known; it must not call back. */
 void sockrec_each_remote(struct sockrec *s, void (*fn)(void *arg, const struct st_sock *rec),

@@ -125,7 +125,7 @@ struct st_remote {
 	uint8_t face;			/* AF_INET or AF_INET6: what the program takes it for */
 	uint8_t server;			/* the server's end ... */
 	uint8_t waits;			/* ... which the app has not got yet */
-	uint8_t open;			/* it was, when it was looked last */
+	uint8_t missed;			/* looks in a row that did not find it open */
 	uint64_t anchor;		/* server's end: of the listener */
 	uint64_t node;			/* the other end's */
 	uint32_t app;			/* the other end's, on its node */
