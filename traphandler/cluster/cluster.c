@@ -54,6 +54,8 @@ static void on_generation(void *ctx, uint32_t generation)
 	struct cluster *c = ctx;
 
 	c->new_generation = generation;
+	/* before anybody can hear of it and make a hello with it */
+	remote_set_generation(c->sw, generation);
 	uv_async_send(&c->wake);
 }
 

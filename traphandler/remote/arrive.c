@@ -64,10 +64,11 @@ static void bad_hello(struct remote *r, int fd, const char *why)
 /* 0, or why not (a text). */
 static const char *check(struct remote *r, const uint8_t bytes[HELLO_SIZE], struct hello *ret)
 {
+	uint64_t generations = r->generations;
 	struct hello_self self = {
 		.id = r->c.id,
-		.generation = r->c.generation,
-		.previous_generation = r->c.previous_generation,
+		.generation = (uint32_t)generations,
+		.previous_generation = (uint32_t)(generations >> 32),
 		.started_us = r->started_us,
 	};
 	enum hello_verdict verdict;

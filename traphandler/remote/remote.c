@@ -198,6 +198,7 @@ int remote_start(struct switch_ctx *sw, const struct remote_config *c)
 		return -ENOMEM;
 	r->sw = sw;
 	r->c = *c;
+	r->generations = (uint64_t)c->previous_generation << 32 | c->generation;
 	r->epoll_fd = r->wake_fd = r->diag_fd = -1;
 	pthread_mutex_init(&r->lock, NULL);
 	error = set_up(r);
@@ -211,6 +212,17 @@ int remote_start(struct switch_ctx *sw, const struct remote_config *c)
 		free_all(r);
 	}
 	return error;
+}
+
+void remote_set_generation(struct switch_ctx *sw, uint32_t generation)
+{
+	struct remote *r = __atomic_load_n(&sw->remote, __ATOMIC_ACQUIRE);
+
+	if (r == NULL)
+		return;
+	/* what was said to the one before is still good: its nonces are known */
+	r->generations = r->generations << 32 | generation;
+	__atomic_store_n(&sw->st.h->node_generation, generation, __ATOMIC_RELAXED);
 }
 
 void remote_stop(struct switch_ctx *sw)

@@ -37,6 +37,9 @@ int remote_open(struct switch_ctx *sw, const struct as_endpoint *at);
 
 /* Main thread, in the host's namespace. sw->remote is set on success. 0 or -errno. */
 int remote_start(struct switch_ctx *sw, const struct remote_config *c);
+/* Others know this node by another generation from now on (gossip.h). Any thread; accepts that there is no
+ * remote. */
+void remote_set_generation(struct switch_ctx *sw, uint32_t generation);
 /* Ends the thread: what comes from now on is the next daemon's. Workers may still dial. */
 void remote_stop(struct switch_ctx *sw);
 /* After the workers. Accepts that there is none. */

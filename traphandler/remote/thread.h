@@ -26,6 +26,8 @@ enum watched { WATCH_WAKE = 1, WATCH_LISTENER, WATCH_HALF, WATCH_DIAL };
 struct remote {
 	struct switch_ctx *sw;
 	struct remote_config c;
+	/* config's generation and, in the upper half, the one before: they change together */
+	atomic_ullong generations;
 	int64_t started_us;
 	int epoll_fd, wake_fd;
 	int diag_fd,
