@@ -455,6 +455,8 @@ static int start_workers(struct daemon *d, struct adoption *a, bool adopting)
 		r = cluster_start(sw, d->cfg);
 		if (r < 0)
 			return r;
+	} else {
+		remote_close(sw);
 	}
 	if (adopting)
 		adopt_resume(sw);

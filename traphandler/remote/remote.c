@@ -97,6 +97,15 @@ int remote_open(struct switch_ctx *sw, const struct as_endpoint *at)
 	return 0;
 }
 
+void remote_close(struct switch_ctx *sw)
+{
+	struct st_header *h = sw->st.h;
+
+	cleanup_close(&h->node_tcp_fd);
+	cleanup_close(&h->node_udp_fd);
+	h->node_tcp_fd = h->node_udp_fd = -1;
+}
+
 /* ---- the thread ---- */
 
 int remote_watch(struct remote *r, int fd, enum watched what, uint32_t id, uint32_t events)

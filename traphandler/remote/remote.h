@@ -35,6 +35,9 @@ struct remote_config {
  * an earlier one, bound to the same address, are kept. Main thread, in the host's namespace. 0 or -errno. */
 int remote_open(struct switch_ctx *sw, const struct as_endpoint *at);
 
+/* Closes what an earlier daemon opened, for one that is in no cluster: nobody would accept there. */
+void remote_close(struct switch_ctx *sw);
+
 /* Main thread, in the host's namespace. sw->remote is set on success. 0 or -errno. */
 int remote_start(struct switch_ctx *sw, const struct remote_config *c);
 /* Others know this node by another generation from now on (gossip.h). Any thread; accepts that there is no
