@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-#define MAX_INSNS 16
+#define MAX_INSNS 20
 
 /* Offsets in a segment: the filter sees it from the TCP header on (tcp_filter()), the IP header is at
  * SKF_NET_OFF. */
@@ -26,7 +26,9 @@ static void add(struct program *p, uint16_t code, uint8_t jt, uint8_t jf, uint32
 	p->insns[p->n++] = (struct sock_filter){ code, jt, jf, k };
 }
 
-/* Segments with @e's port at @port_at and, if @address, its address at @addr4 or @addr6 of the IP header. */
+/* Segments with @e's port at @port_at and, if @address, its address at @addr4 or @addr6 of the IP header,
+ * which is of @e's version: an AF_INET6 socket hears both, and in the other's header these bytes are something
+ * else. */
 static struct program match(const struct as_endpoint *e, uint32_t port_at, bool address,
 			    uint32_t addr4, uint32_t addr6)
 {
@@ -36,7 +38,14 @@ static struct program match(const struct as_endpoint *e, uint32_t port_at, bool 
 	struct program p = { .n = 0 };
 
 	add(&p, BPF_LD | BPF_H | BPF_ABS, 0, 0, port_at);
-	add(&p, BPF_JMP | BPF_JEQ | BPF_K, 0, (uint8_t)(2 * words + 1), e->port);
+	add(&p, BPF_JMP | BPF_JEQ | BPF_K, 0, (uint8_t)(2 * words + (address ? 4 : 1)),
+	    e->port);
+	if (address) {
+		add(&p, BPF_LD | BPF_B | BPF_ABS, 0, 0, (uint32_t)SKF_NET_OFF);
+		add(&p, BPF_ALU | BPF_AND | BPF_K, 0, 0, 0xf0);
+		add(&p, BPF_JMP | BPF_JEQ | BPF_K, 0, (uint8_t)(2 * words + 1),
+		    v4 ? 0x40 : 0x60);
+	}
 	for (unsigned i = 0; i < words; i++) {
 		uint32_t word = (uint32_t)b[4 * i] << 24 | (uint32_t)b[4 * i + 1] << 16 |
 				(uint32_t)b[4 * i + 2] << 8 | b[4 * i + 3];
@@ -104,7 +113,7 @@ static int load(const struct program *p)
 	};
 	unsigned n = 1, reject;
 
-	/* loads and comparisons take one instruction each, so do the two ends together with the
+	/* loads, masks and comparisons take one instruction each, so do the two ends together with the
 	 * move before them */
 	reject = 1 + (p->n - 2u) + 2;
 	for (unsigned i = 0; i < p->n - 2u; i++) {
@@ -112,6 +121,10 @@ static int load(const struct program *p)
 
 		if (BPF_CLASS(f->code) == BPF_LD)
 			insns[n] = (struct bpf_insn){ .code = (uint8_t)f->code,
+						      .imm = (int32_t)f->k };
+		else if (BPF_CLASS(f->code) == BPF_ALU)
+			insns[n] = (struct bpf_insn){ .code = (uint8_t)f->code,
+						      .dst_reg = BPF_REG_0,
 						      .imm = (int32_t)f->k };
 		else
 			insns[n] = (struct bpf_insn){ .code = BPF_JMP32 | BPF_JNE | BPF_K,
