@@ -6,6 +6,7 @@
 #include "traphandler/remote/mac.h"
 #include "traphandler/remote/supply.h"
 #include "traphandler/remote/thread.h"
+#include "traphandler/service/quota.h"
 #include "traphandler/service/registry.h"
 #include "traphandler/service/sockrec.h"
 #include "traphandler/trap/pool.h"
@@ -21,7 +22,8 @@
 
 #define TRIED_MAX 64u
 #define KEEP_NS	  (5ull * 1000000000u) /* for a connect() that is repeated after a signal */
-#define GLANCE_US 200		       /* a handshake in a local network */
+#define IDLE_MAX  256u
+#define GLANCE_US 200 /* a handshake in a local network */
 
 #ifndef TCP_FASTOPEN_NO_COOKIE
 #define TCP_FASTOPEN_NO_COOKIE 34
@@ -175,9 +177,7 @@ static bool forsaken(struct switch_ctx *sw, struct dial *d)
 	if (d->idle_ns != 0)
 		return true;
 	app = app_find(sw, d->app);
-	if (app == NULL)
-		return true;
-	if (!call_over(app, &sw->st.calls[d->slot]))
+	if (app != NULL && !call_over(app, &sw->st.calls[d->slot]))
 		return false;
 	pool_free_slot(sw, d->slot);
 	return true;
@@ -202,6 +202,9 @@ int dial_take(struct trap *t, const struct sock *s, const struct as_endpoint *de
 		error = -EALREADY;
 	else if (*p != NULL)
 		d = unlink_dial(p);
+	/* or it could not be watched when the next call waits for it */
+	if (d != NULL && d->fd >= 0)
+		(void)epoll_ctl(r->epoll_fd, EPOLL_CTL_DEL, d->fd, NULL);
 	pthread_mutex_unlock(&r->lock);
 	pthread_mutex_unlock(&t->sw->lock);
 	if (d != NULL &&
@@ -512,6 +515,24 @@ void dial_ready(struct remote *r, uint32_t slot)
 	pthread_mutex_unlock(&r->sw->lock);
 }
 
+/* Those that no call waits for: of @app, or (0) of all. */
+static unsigned count_idle(const struct remote *r, uint32_t app)
+{
+	unsigned n = 0;
+
+	for (const struct dial *d = r->dials; d != NULL; d = d->next)
+		n += d->idle_ns != 0 && (app == 0 || d->app == app);
+	return n;
+}
+
+/* May @d stay without a call? Each has a descriptor, and an app can make them by signals. */
+static bool may_idle(const struct remote *r, const struct dial *d)
+{
+	unsigned n = count_idle(r, 0);
+
+	return n < IDLE_MAX && quota_allows(count_idle(r, d->app), IDLE_MAX - n);
+}
+
 void dial_tick(struct remote *r, uint64_t now)
 {
 	struct dial *gone = NULL;
@@ -523,17 +544,21 @@ void dial_tick(struct remote *r, uint64_t now)
 	for (struct dial **p = &r->dials; *p != NULL;) {
 		struct dial *d = *p;
 
-		if (d->idle_ns != 0 && now - d->idle_ns > KEEP_NS) {
-			(void)unlink_dial(p);
-			d->next = gone;
-			gone = d;
+		bool over = d->idle_ns != 0 && now - d->idle_ns > KEEP_NS;
+
+		if (d->idle_ns == 0 && now >= d->until_ns) {
+			resume(r, d);
+		} else if (d->idle_ns == 0 && forsaken(r->sw, d)) {
+			over = !may_idle(r, d);
+			d->idle_ns = now;
+		}
+		if (!over) {
+			p = &d->next;
 			continue;
 		}
-		if (d->idle_ns == 0 && now >= d->until_ns)
-			resume(r, d);
-		else if (d->idle_ns == 0 && forsaken(r->sw, d))
-			d->idle_ns = now;
-		p = &d->next;
+		(void)unlink_dial(p);
+		d->next = gone;
+		gone = d;
 	}
 	pthread_mutex_unlock(&r->lock);
 	pthread_mutex_unlock(&r->sw->lock);
