@@ -346,6 +346,14 @@ void rows_on_row(struct cluster *c, const struct gossip_row *row, bool live)
 	n->data = d;
 }
 
+/* One that a later version has is as good as none. */
+static enum lb_policy policy_of(uint8_t state)
+{
+	unsigned policy = state >> ROW_LB_SHIFT;
+
+	return policy < LB_POLICIES ? (enum lb_policy)policy : LB_LOCAL_FIRST;
+}
+
 static bool same_zone(const struct cluster *c, uint64_t node)
 {
 	const struct node_info *n;
@@ -388,7 +396,7 @@ unsigned cluster_find(struct switch_ctx *sw, uint32_t network, const struct as_a
 			.weight = row.weight,
 			.port = port,
 			.draining = (row.state & ROW_DRAINING) != 0,
-			.lb = (enum lb_policy)(row.state >> ROW_LB_SHIFT),
+			.lb = policy_of(row.state),
 			.same_zone = same_zone(c, m.id),
 		};
 	}
