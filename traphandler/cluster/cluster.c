@@ -19,6 +19,7 @@
 #define HOUSEKEEPING_MS 1000u
 #define SEEDS_EVERY	10u /* housekeepings */
 #define ALONE_AFTER	5u
+#define STREAMS_MAX	256u	 /* that wait for the loop; anybody can send four bytes */
 #define JOIN_US		3000000u /* to hear what the others know, after a start */
 
 /* ---- what comes out of the core; under the gossip lock ---- */
@@ -308,10 +309,11 @@ static int make_ciphers(struct cluster *c)
 static void on_stream(void *arg, int fd)
 {
 	struct cluster *c = arg;
-	int *more;
+	int *more = NULL;
 
 	pthread_mutex_lock(&c->queue_lock);
-	more = realloc(c->streams, (c->n_streams + 1) * sizeof(*more));
+	if (c->n_streams < STREAMS_MAX)
+		more = realloc(c->streams, (c->n_streams + 1) * sizeof(*more));
 	if (more != NULL) {
 		c->streams = more;
 		more[c->n_streams++] = fd;
@@ -367,6 +369,10 @@ static int start_loop(struct cluster *c)
 		return fail("gossip", r);
 	uv_timer_start(&c->housekeeping, on_housekeeping, HOUSEKEEPING_MS, HOUSEKEEPING_MS);
 	rows_put_node(c);
+	n = statedir_peers(c->dir, &known);
+	/* before anybody else can see @c */
+	c->has_seeds = n > 0 || c->cfg->n_joins > 0 || c->cfg->join_file != NULL;
+	c->started_us = gossip_uv_now();
 	pthread_mutex_lock(&c->sw->lock);
 	c->sw->cluster = c;
 	rows_tell_all(c);
@@ -377,10 +383,7 @@ static int start_loop(struct cluster *c)
 	gossip_uv_unlock(c->gossip);
 	add_seeds(c, c->cfg->joins, c->cfg->n_joins);
 	read_seeds(c);
-	n = statedir_peers(c->dir, &known);
 	add_seeds(c, known, n);
-	c->has_seeds = n > 0 || c->cfg->n_joins > 0 || c->cfg->join_file != NULL;
-	c->started_us = gossip_uv_now();
 	return 0;
 }
 
