@@ -25,6 +25,7 @@
 #define HALVES_SOURCE  128u /* of one address */
 #define HELLO_LIMIT_NS (5ull * 1000000000u)
 #define ACCEPT_BATCH   64
+#define NO_FD_US       10000
 
 /* One whose hello is not whole yet. */
 struct half {
@@ -85,7 +86,7 @@ static const char *check(struct remote *r, const uint8_t bytes[HELLO_SIZE], stru
 	verdict = hello_check(ret, &self, (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000);
 	if (verdict != HELLO_OK)
 		return hello_verdict_name(verdict);
-	error = seen_add(r->seen, ret->nonce, (uint32_t)now.tv_sec);
+	error = seen_add(r->seen, ret->nonce, sockrec_now());
 	if (error == -EALREADY) {
 		atomic_fetch_add(&r->replays, 1);
 		return "it was seen before";
@@ -195,7 +196,11 @@ static int read_some(struct remote *r, struct half *h)
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return -EAGAIN;
 		if (n <= 0) {
-			reset(h->fd);
+			/* who has said nothing looked whether anybody is here */
+			if (h->got > 0)
+				bad_hello(r, h->fd, "it ended within its hello");
+			else
+				reset(h->fd);
 			return 0;
 		}
 		h->got += (size_t)n;
@@ -231,8 +236,7 @@ static void keep(struct remote *r, const struct half *h)
 
 	copy = too_many(r, &h->from) ? NULL : malloc(sizeof(*copy));
 	if (copy == NULL) {
-		atomic_fetch_add(&r->bad_hellos, 1);
-		reset(h->fd);
+		bad_hello(r, h->fd, "too many wait for their hellos");
 		return;
 	}
 	*copy = *h;
@@ -290,10 +294,13 @@ void arrive_accept(struct remote *r)
 		h.fd = accept4(r->sw->st.h->node_tcp_fd, (struct sockaddr *)&ss, &len,
 			       SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (h.fd < 0) {
-			if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
 				log_error_limited("a connection from another node cannot be "
 						  "accepted: %s",
 						  strerror(errno));
+				/* it stays readable: not a CPU for that */
+				usleep(NO_FD_US);
+			}
 			return;
 		}
 		(void)as_endpoint_from_sockaddr(&ss, len, &from);
