@@ -163,8 +163,43 @@ static void test_control_bytes_become_question_marks(void **state)
 	struct service_data d;
 
 	(void)state;
-	assert_int_equal(GET("\2\0\12a\0b\n\33[\x7f\x1f \xc3", &d), 0);
-	assert_string_equal(d.name, "a?b??[?? \xc3");
+	assert_int_equal(GET("\2\0\12a\0b\n\33[\x7f\x1f ~", &d), 0);
+	assert_string_equal(d.name, "a?b??[?? ~");
+	/* U+009B is what begins a sequence of control on a terminal */
+	assert_int_equal(GET("\2\0\4\xc2\x9b\xc2\xa0", &d), 0);
+	assert_string_equal(d.name, "??\xc2\xa0");
+}
+
+/* JSON takes nothing else: a row with it would not be shown at all. */
+static void test_what_is_no_utf8_becomes_question_marks(void **state)
+{
+	static const struct {
+		const char *bytes, *want;
+	} t[] = {
+		{ "\xc3\xa9\xe2\x82\xac\xf0\x9f\x99\x82",
+		  "\xc3\xa9\xe2\x82\xac\xf0\x9f\x99\x82" },
+		{ "a\xc3", "a?" }, /* cut off */
+		{ "a\xe2\x82", "a??" },
+		{ "\xf0\x9f\x99", "???" },
+		{ "\xc3z", "?z" },
+		{ "\x80z\xbf", "?z?" },
+		{ "\xc0\xaf", "??" }, /* longer than need be */
+		{ "\xe0\x80\xaf", "???" },
+		{ "\xed\xa0\x80", "???" },	/* half of a pair */
+		{ "\xf4\x90\x80\x80", "????" }, /* beyond the last */
+		{ "\xf8\xff", "??" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		size_t n = strlen(t[i].bytes);
+		struct service_data d;
+		char row[32] = { 2, 0, (char)n };
+
+		memcpy(row + 3, t[i].bytes, n);
+		assert_int_equal(get(row, 3 + n, &d), 0);
+		assert_string_equal(d.name, t[i].want);
+	}
 }
 
 int main(void)
@@ -178,6 +213,7 @@ int main(void)
 		cmocka_unit_test(test_what_is_missing_is_empty_and_what_is_unknown_is_skipped),
 		cmocka_unit_test(test_what_cannot_be_is_refused),
 		cmocka_unit_test(test_control_bytes_become_question_marks),
+		cmocka_unit_test(test_what_is_no_utf8_becomes_question_marks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,8 +3,9 @@
  * Fields of type (1), length (2, big-endian) and value, in any order. A field of unknown type is
  * skipped, so that later versions can add some; one that is missing is empty or 0; a known one
  * that is longer than it may be, a number of another length, and a field that is there twice
- * are -EBADMSG. Strings are whatever bytes their owner chose, but control bytes become '?'
- * when read: they are shown on terminals and logged on one line.
+ * are -EBADMSG. Strings are whatever bytes their owner chose; when read, the bytes of control characters and
+ * those that are no UTF-8 become '?': they are shown on terminals, logged on one line, and JSON
+ * holds nothing else.
  *
  * Plain values, no ownership. Outputs are written whole or not at all. */
 #ifndef CLUSTER_ROWDATA_H

@@ -73,6 +73,44 @@ static int put(const struct field *fields, size_t n, const void *d, uint8_t *buf
 	return 0;
 }
 
+/* The length of the character of UTF-8 (RFC 3629) at @s, of which there are @left bytes; 0: it is none. */
+static size_t utf8_len(const uint8_t *s, size_t left)
+{
+	size_t n = s[0] < 0x80 ? 1 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
+	uint32_t c = n == 1 ? s[0] : s[0] & 0xffu >> (n + 1);
+	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+
+	if ((s[0] >= 0x80 && s[0] < 0xc0) || s[0] >= 0xf8 || n > left)
+		return 0;
+	for (size_t i = 1; i < n; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (s[i] & 0x3f);
+	}
+	return c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : n;
+}
+
+static bool is_control(const uint8_t *s, size_t n)
+{
+	return n == 1 ? s[0] < ' ' || s[0] == 0x7f : n == 2 && s[0] == 0xc2 && s[1] < 0xa0;
+}
+
+static void copy_text(const uint8_t *from, size_t size, char *to)
+{
+	for (size_t i = 0; i < size;) {
+		size_t n = utf8_len(from + i, size - i);
+
+		if (n == 0 || is_control(from + i, n)) {
+			n = n == 0 ? 1 : n;
+			memset(to + i, '?', n);
+		} else {
+			memcpy(to + i, from + i, n);
+		}
+		i += n;
+	}
+	to[size] = '\0';
+}
+
 static int get_field(const struct field *f, const uint8_t *value, size_t size, char *to)
 {
 	uint64_t v = 0;
@@ -90,9 +128,7 @@ static int get_field(const struct field *f, const uint8_t *value, size_t size, c
 	}
 	if (size >= f->size)
 		return -EBADMSG;
-	for (size_t i = 0; i < size; i++)
-		to[i] = (char)(value[i] < ' ' || value[i] == 0x7f ? '?' : value[i]);
-	to[size] = '\0';
+	copy_text(value, size, to);
 	return 0;
 }
 
