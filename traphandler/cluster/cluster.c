@@ -503,10 +503,12 @@ void cluster_reload_keys(struct switch_ctx *sw)
 {
 	struct cluster *c = sw->cluster;
 	struct keyring keys;
+	size_t n;
 	int r;
 
 	if (c == NULL || c->cfg->key_file == NULL || load_keys(c->cfg, &keys) < 0)
 		return;
+	n = keys.n; /* wiped with the rest */
 	(void)gossip_uv_lock(c->gossip);
 	r = aead_openssl_set_keys(c->aead, (const uint8_t(*)[AEAD_KEY_LEN])keys.keys, keys.n);
 	gossip_uv_unlock(c->gossip);
@@ -516,7 +518,7 @@ void cluster_reload_keys(struct switch_ctx *sw)
 	if (r < 0)
 		(void)fail(c->cfg->key_file, r);
 	else
-		log_info("%s was read again: %zu keys", c->cfg->key_file, keys.n);
+		log_info("%s was read again: %zu keys", c->cfg->key_file, n);
 }
 
 int cluster_leave(struct switch_ctx *sw)
