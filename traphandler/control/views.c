@@ -403,9 +403,25 @@ static json_t *connections(struct switch_ctx *sw, const char *network)
 	return rows;
 }
 
+/* Connections from other nodes, since the daemon started: which it knows of itself only. */
+static void add_counts(json_t *row, const struct switch_ctx *sw)
+{
+	struct remote_stats s = remote_stats(sw);
+
+	json_object_set_new(row, "accepted", json_integer((json_int_t)s.accepted));
+	json_object_set_new(row, "refused", json_integer((json_int_t)s.refused));
+	json_object_set_new(row, "bad_hellos", json_integer((json_int_t)s.bad_hellos));
+	json_object_set_new(row, "replays", json_integer((json_int_t)s.replays));
+}
+
+struct node_rows {
+	json_t *rows;
+	const struct switch_ctx *sw;
+};
+
 static void add_node(void *arg, const struct cluster_node *n)
 {
-	const struct rows *to = arg;
+	const struct node_rows *to = arg;
 	char addr[AS_ENDPOINT_STRLEN], id[17];
 	json_t *row;
 
@@ -419,6 +435,8 @@ static void add_node(void *arg, const struct cluster_node *n)
 	json_object_set_new(row, "age_s",
 			    n->started > 0 ? json_integer(time(NULL) - n->started)
 					   : json_null());
+	if (n->self)
+		add_counts(row, to->sw);
 	json_array_append_new(to->rows, row);
 }
 
@@ -444,7 +462,7 @@ static json_t *nodes(struct switch_ctx *sw, const char *network)
 	if (sw->cluster == NULL || network != NULL)
 		return own_node(sw, network);
 	rows = json_array();
-	cluster_each_node(sw, add_node, &(struct rows){ rows, NULL });
+	cluster_each_node(sw, add_node, &(struct node_rows){ rows, sw });
 	return rows;
 }
 

@@ -51,7 +51,10 @@ void remote_free(struct switch_ctx *sw);
 /* Looks which connections are open; @now: even if it was looked a moment ago. Main thread. */
 void remote_refresh(struct switch_ctx *sw, bool now);
 
+/* Since the start. Any thread. */
 struct remote_stats {
+	/* accepted: handed to a listener. bad_hellos: reset for what they said or did not say, replays are
+	 * some of them. refused: of a good hello, but nobody here takes it */
 	uint64_t accepted, bad_hellos, replays, refused;
 };
 struct remote_stats remote_stats(const struct switch_ctx *sw);
