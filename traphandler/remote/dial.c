@@ -483,10 +483,11 @@ void dial_park(struct trap *t, struct dial *d, uint64_t deadline_ns, bool others
 	trap_park(t);
 	pthread_mutex_lock(&r->lock);
 	d->next = r->dials;
-	r->dials = d;
+	__atomic_store_n(&r->dials, d, __ATOMIC_SEQ_CST);
 	error = remote_watch(r, d->fd, WATCH_DIAL, d->slot,
 			     EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLONESHOT);
 	pthread_mutex_unlock(&r->lock);
+	remote_busy(r);
 	if (error < 0)
 		log_error_limited("a connect() waits without being watched: %s",
 				  strerror(-error));

@@ -121,6 +121,7 @@ int remote_watch(struct remote *r, int fd, enum watched what, uint32_t id, uint3
 static void on_event(struct remote *r, const struct epoll_event *ev)
 {
 	uint32_t id = (uint32_t)ev->data.u64;
+	uint64_t n;
 
 	switch ((enum watched)(ev->data.u64 >> 32)) {
 	case WATCH_LISTENER:
@@ -133,14 +134,44 @@ static void on_event(struct remote *r, const struct epoll_event *ev)
 		dial_ready(r, id);
 		break;
 	case WATCH_WAKE:
+		if (read(r->wake_fd, &n, sizeof(n)) < 0)
+			log_debug("woken without a reason");
 		break;
 	}
+}
+
+static void wake(struct remote *r)
+{
+	static const uint64_t one = 1;
+
+	if (write(r->wake_fd, &one, sizeof(one)) < 0)
+		log_debug("the remote thread goes on with its next tick");
+}
+
+void remote_busy(struct remote *r)
+{
+	if (atomic_exchange(&r->idle, false))
+		wake(r);
+}
+
+/* For how long to sleep. For a second after there was something it is not long, so that who comes next
+ * need not wake the thread. */
+static int nap(struct remote *r, uint64_t *busy_ns)
+{
+	if (r->halves != NULL || __atomic_load_n(&r->dials, __ATOMIC_SEQ_CST) != NULL)
+		*busy_ns = now_ns();
+	if (now_ns() - *busy_ns < IDLE_MS * 1000000ull)
+		return BUSY_MS;
+	atomic_store(&r->idle, true);
+	/* who came before that has not seen it */
+	return __atomic_load_n(&r->dials, __ATOMIC_SEQ_CST) != NULL ? BUSY_MS : IDLE_MS;
 }
 
 static void *run(void *arg)
 {
 	struct remote *r = arg;
 	struct epoll_event events[64];
+	uint64_t busy_ns = 0;
 
 	/* carriers are stand-ins: of the private namespace */
 	if (setns(r->sw->st.h->pns_fd, CLONE_NEWNET) < 0) {
@@ -148,10 +179,7 @@ static void *run(void *arg)
 		return NULL;
 	}
 	while (!r->stopping) {
-		bool busy = r->halves != NULL ||
-			    __atomic_load_n(&r->dials, __ATOMIC_RELAXED) != NULL;
-		int n = epoll_wait(r->epoll_fd, events, ARRAY_SIZE(events),
-				   busy ? BUSY_MS : IDLE_MS);
+		int n = epoll_wait(r->epoll_fd, events, ARRAY_SIZE(events), nap(r, &busy_ns));
 		uint64_t now;
 
 		for (int i = 0; i < n; i++)
@@ -237,13 +265,11 @@ void remote_set_generation(struct switch_ctx *sw, uint32_t generation)
 void remote_stop(struct switch_ctx *sw)
 {
 	struct remote *r = sw->remote;
-	uint64_t one = 1;
 
 	if (r == NULL)
 		return;
 	r->stopping = true;
-	if (write(r->wake_fd, &one, sizeof(one)) < 0)
-		log_debug("the remote thread stops with its next tick");
+	wake(r);
 	pthread_join(r->thread, NULL);
 }
 

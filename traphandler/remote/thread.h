@@ -34,6 +34,7 @@ struct remote {
 		view_diag_fd; /* NETLINK_SOCK_DIAG in the host's namespace: the thread's, the main thread's */
 	pthread_t thread;
 	atomic_bool stopping;
+	atomic_bool idle; /* it sleeps for long: who wants its ticks wakes it, remote_busy() */
 	/* the thread's own */
 	struct half *halves;
 	unsigned n_halves;
@@ -57,6 +58,8 @@ struct remote {
 	atomic_ullong accepted, bad_hellos, replays, refused;
 };
 
+/* There is something in @dials: the thread's ticks are wanted. */
+void remote_busy(struct remote *r);
 /* 0 or -errno. @id says which of its kind. */
 int remote_watch(struct remote *r, int fd, enum watched what, uint32_t id, uint32_t events);
 
