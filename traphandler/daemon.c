@@ -290,8 +290,11 @@ static void on_tick(uv_timer_t *t)
 
 static void on_signal(uv_signal_t *s, int signum)
 {
+	struct daemon *d = s->data;
+
 	(void)signum;
-	stop(s->data);
+	d->sw.st.h->ended = 1;
+	stop(d);
 }
 
 static void on_sighup(uv_signal_t *s, int signum)

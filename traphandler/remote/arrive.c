@@ -6,6 +6,7 @@
 
 #include "traphandler/conn/accept.h"
 #include "traphandler/conn/waiting.h"
+#include "traphandler/remote/guard.h"
 #include "traphandler/remote/mac.h"
 #include "traphandler/remote/seen.h"
 #include "traphandler/service/lookup.h"
@@ -302,6 +303,10 @@ void arrive_accept(struct remote *r)
 				usleep(NO_FD_US);
 			}
 			return;
+		}
+		if (guard_accepted(h.fd) < 0) {
+			reset(h.fd);
+			continue;
 		}
 		(void)as_endpoint_from_sockaddr(&ss, len, &from);
 		h.from = from.addr;

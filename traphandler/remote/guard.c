@@ -70,15 +70,27 @@ static int attach(int fd, struct program *p)
 {
 	struct sock_fprog prog = { .len = p->n, .filter = p->insns };
 
-	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) < 0)
-		return -errno;
-	return lock_filter(fd);
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) < 0 ? -errno
+										     : 0;
 }
 
 int guard_listening(int fd, const struct as_endpoint *self)
 {
 	struct program p = match(self, AT_DEST_PORT, !as_addr_is_any(&self->addr), 16, 24);
 
+	return attach(fd, &p);
+}
+
+int guard_accepted(int fd)
+{
+	return lock_filter(fd);
+}
+
+int guard_mute(int fd)
+{
+	struct program p = { .n = 0 };
+
+	add(&p, BPF_RET | BPF_K, 0, 0, 0);
 	return attach(fd, &p);
 }
 
@@ -182,5 +194,7 @@ int guard_outgoing(int fd, const struct as_endpoint *node)
 		r = setsockopt(fd, SOL_SOCKET, SO_ATTACH_BPF, &prog, sizeof(prog)) < 0 ? -errno
 										       : 0;
 	pthread_mutex_unlock(&cache.lock);
-	return r == 0 ? lock_filter(fd) : attach(fd, &p);
+	if (r < 0)
+		r = attach(fd, &p);
+	return r == 0 ? lock_filter(fd) : r;
 }

@@ -22,7 +22,13 @@
 /* For a socket that is being connected to @node. 0 or -errno. Any thread. */
 int guard_outgoing(int fd, const struct as_endpoint *node);
 
-/* For the socket that listens at @self, whose address may be the any-address. 0 or -errno. */
+/* For the socket that listens at @self, whose address may be the any-address, and again after
+ * guard_mute(). It is never an app's, so its filter is not locked. 0 or -errno. */
 int guard_listening(int fd, const struct as_endpoint *self);
+/* For each that was accepted from it, before it is anybody's: locks what it has inherited. */
+int guard_accepted(int fd);
+/* The listening socket hears nobody: who calls gets no answer, and calls again until there is one
+ * (RFC 9293, 3.8.1). What it had accepted before waits on. Calls setsockopt(2) and nothing else. */
+int guard_mute(int fd);
 
 #endif

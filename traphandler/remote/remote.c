@@ -60,17 +60,21 @@ static int open_tcp(const struct as_endpoint *at, int *ret_fd)
 	_cleanup_close_ int fd = -1;
 	int r = bind_to(SOCK_STREAM, at, &fd);
 
-	if (r == 0)
-		r = guard_listening(fd, at);
 	if (r < 0)
 		return r;
 	setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &defer, sizeof(defer));
 	/* of use where net.ipv4.tcp_fastopen lets servers take data in a SYN */
 	setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN, &qlen, sizeof(qlen));
-	if (listen(fd, BACKLOG) < 0)
-		return -errno;
 	*ret_fd = fd_steal(&fd);
 	return 0;
+}
+
+/* Also one that the holder has muted, or that listens no more (state/holder.c). */
+static int begin_to_listen(int fd, const struct as_endpoint *at)
+{
+	int r = guard_listening(fd, at);
+
+	return r == 0 && listen(fd, BACKLOG) < 0 ? -errno : r;
 }
 
 int remote_open(struct switch_ctx *sw, const struct as_endpoint *at)
@@ -86,6 +90,9 @@ int remote_open(struct switch_ctx *sw, const struct as_endpoint *at)
 			return r;
 		h->node_tcp_fd = fd;
 	}
+	r = begin_to_listen(h->node_tcp_fd, at);
+	if (r < 0)
+		return r;
 	if (!is_bound_to(h->node_udp_fd, at)) {
 		cleanup_close(&h->node_udp_fd);
 		h->node_udp_fd = -1;

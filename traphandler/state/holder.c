@@ -1,5 +1,7 @@
 #include "traphandler/state/holder.h"
 
+#include "traphandler/remote/guard.h"
+
 #include <appswitch/util.h>
 
 #include <dirent.h>
@@ -12,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <time.h>
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
@@ -133,12 +136,43 @@ static bool any_app(const struct state *st)
 	return false;
 }
 
+/* ---- the port for other nodes ---- */
+
+#define MUTE_AFTER_MS	1000u  /* a daemon that was told to end: the next one is on its way */
+#define REFUSE_AFTER_MS 10000u /* other nodes know by then that there is none */
+
+static uint64_t clock_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
+}
+
+/* A connection that is taken in without a daemon would keep its client waiting though another node may
+ * serve it: there is no way back from "connected". Without an answer a connect() goes elsewhere, or waits
+ * for the next daemon. What was taken in before waits a while and is then reset. The socket stays bound:
+ * see remote/guard.h. */
+static void tend_port(const struct state *st, uint64_t alone_ms)
+{
+	int fd = st->h->node_tcp_fd;
+
+	if (fd < 0)
+		return;
+	if (alone_ms >= REFUSE_AFTER_MS)
+		(void)shutdown(fd, SHUT_RDWR);
+	else if (!st->h->ended || alone_ms >= MUTE_AFTER_MS)
+		(void)guard_mute(fd);
+}
+
 static void hold(const struct state *st, const struct adoption *a, int daemon_pidfd)
 {
 	struct pollfd p = { .fd = daemon_pidfd, .events = POLLIN };
+	uint64_t since;
 
 	while (poll(&p, 1, -1) != 1)
 		;
+	since = clock_ms();
 	if (a != NULL && !__atomic_load_n(&a->old.h->dismissed, __ATOMIC_ACQUIRE))
 		_exit(0);
 	if (a != NULL)
@@ -146,6 +180,7 @@ static void hold(const struct state *st, const struct adoption *a, int daemon_pi
 	let_go(st);
 	p.fd = st->h->holder_sock_fd;
 	while (any_app(st)) {
+		tend_port(st, clock_ms() - since);
 		/* an app's end is looked for each second, a daemon is served at once */
 		if (poll(&p, 1, 1000) == 1)
 			serve(st);

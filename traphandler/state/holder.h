@@ -5,7 +5,11 @@
  * a connection accepted an instant before, is then still open in it. A new daemon connects to
  * the holder's socket, gets the state memfd (and the user namespace to enter), takes the fds it
  * names with pidfd_getfd(2), starts a holder of its own and sends this one away. Alone, the
- * holder ends when the last app has ended. */
+ * holder ends when the last app has ended.
+ *
+ * The port for other nodes (remote/remote.h) goes on as if there were a daemon for a second after one
+ * that was told to end, and not at all after one that was killed; then it gives no answer; ten seconds
+ * after the end of the daemon it refuses. */
 #ifndef TRAPHANDLER_HOLDER_H
 #define TRAPHANDLER_HOLDER_H
 

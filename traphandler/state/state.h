@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 #define ST_MAGIC     0x61737377u
-#define ST_VERSION   3u
+#define ST_VERSION   4u
 #define ST_APPS	     4096u
 #define ST_LISTENERS 16384u
 #define ST_CALLS     8192u
@@ -45,6 +45,7 @@ struct st_header {
 	int32_t node_tcp_fd, node_udp_fd; /* of the port for other nodes, or -1 */
 	uint32_t node_generation;	  /* under which other nodes know the daemon ... */
 	uint64_t node_id;		  /* ... and this is who it is; 0: nobody knows it */
+	uint32_t ended; /* the daemon was told to end: the next one comes soon */
 	char holder_path[108], ctl_path[108], lock_path[120];
 	char node[64];
 };
