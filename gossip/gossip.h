@@ -132,6 +132,8 @@ void gossip_settled(struct gossip *g, uint64_t now);
  * members are passed over. @ret is borrowed until the next call that takes a time. */
 bool gossip_lookup(const struct gossip *g, const struct gossip_row *key, uint32_t *it,
 		   struct gossip_row *ret);
+/* Is there a row of that service, be its owner gone or not? Those of who left are not. */
+bool gossip_has(const struct gossip *g, const struct gossip_row *key);
 /* Of several rows that claim the same thing (same network, vip, proto, port): the one that
  * counts, the same on every node: the earliest since, then the lowest owner, then app.
  * -ENOENT: nobody. */

@@ -26,6 +26,15 @@ bool gossip_lookup(const struct gossip *g, const struct gossip_row *key, uint32_
 	return true;
 }
 
+bool gossip_has(const struct gossip *g, const struct gossip_row *key)
+{
+	struct wire_row k = {
+		.network = key->network, .vip = key->vip, .port = key->port, .proto = key->proto
+	};
+
+	return table_has_service(&g->table, &k);
+}
+
 static bool claims_before(const struct gossip_row *a, const struct gossip_row *b)
 {
 	if (a->since != b->since)

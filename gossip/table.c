@@ -480,6 +480,20 @@ uint32_t table_above(const struct table *t, uint32_t owner, uint64_t version)
 	return i;
 }
 
+bool table_has_service(const struct table *t, const struct wire_row *k)
+{
+	uint32_t at = t->service[service_hash(k->network, &k->vip, k->proto, k->port) &
+				 (t->cap_service - 1)];
+
+	for (; at != 0; at = table_row(t, at - 1)->next) {
+		const struct row *r = table_row(t, at - 1);
+
+		if (same_service(r, k) && !r->deleted)
+			return true;
+	}
+	return false;
+}
+
 uint32_t table_lookup(const struct table *t, const struct wire_row *k, uint32_t row)
 {
 	uint32_t at;

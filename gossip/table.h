@@ -85,6 +85,8 @@ uint32_t table_find_version(const struct table *t, uint32_t owner, uint64_t vers
 uint32_t table_above(const struct table *t, uint32_t owner, uint64_t version);
 /* Next row of a service: @row NONE starts. Live ones of owners that are not hidden. */
 uint32_t table_lookup(const struct table *t, const struct wire_row *key, uint32_t row);
+/* Is there any live row of it, be its owner hidden or not? */
+bool table_has_service(const struct table *t, const struct wire_row *key);
 /* Borrowed until the row changes. */
 struct wire_row table_wire(const struct table *t, uint32_t i);
 

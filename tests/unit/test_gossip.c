@@ -320,11 +320,16 @@ static void test_rows_of_the_dead_are_hidden_and_return_with_them(void **state)
 	sim_run(s, s->now + 8 * SIM_S);
 	it = 0;
 	assert_false(gossip_lookup(s->node[0].g, &r, &it, &got));
+	assert_true(gossip_has(s->node[0].g, &r));
 	assert_int_equal(count_rows(s, 0), 0);
 	sim_heal(s);
 	sim_run(s, s->now + 5 * SIM_S);
 	it = 0;
 	assert_true(gossip_lookup(s->node[0].g, &r, &it, &got));
+	assert_true(gossip_has(s->node[0].g, &r));
+	assert_int_equal(gossip_del(s->node[2].g, s->now, &r), 0);
+	sim_run(s, s->now + SIM_S);
+	assert_false(gossip_has(s->node[0].g, &r));
 	sim_free(s);
 }
 

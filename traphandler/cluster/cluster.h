@@ -38,7 +38,7 @@ unsigned cluster_find(struct switch_ctx *sw, uint32_t network, const struct as_a
 		      uint16_t port, struct far *ret, unsigned max);
 /* Has this node not yet heard all that the others know? Then a service that is not found may be there. */
 bool cluster_is_joining(struct switch_ctx *sw);
-/* Has any app of another node this address? */
+/* Has any app of another node this address? Also of a dead one: it is still no address of the outer world. */
 bool cluster_has_vip(struct switch_ctx *sw, uint32_t network, const struct as_addr *vip);
 /* A connection to it failed: it is probed now instead of when its turn comes. */
 void cluster_doubt(struct switch_ctx *sw, uint64_t node);

@@ -408,13 +408,11 @@ bool cluster_has_vip(struct switch_ctx *sw, uint32_t network, const struct as_ad
 {
 	struct cluster *c = sw->cluster;
 	struct gossip_row key = { .network = network, .vip = *vip, .proto = ROW_APP };
-	struct gossip_row row;
-	uint32_t it = 0;
 	bool found;
 
 	if (c == NULL || c->gone)
 		return false;
-	found = gossip_lookup(gossip_uv_lock(c->gossip), &key, &it, &row);
+	found = gossip_has(gossip_uv_lock(c->gossip), &key);
 	gossip_uv_unlock(c->gossip);
 	return found;
 }
