@@ -244,6 +244,18 @@ static void test_what_was_said_before_the_start_needs_the_nonces_of_then(void **
 	assert_int_equal(hello_check(&h, &self, NOW), HELLO_OK);
 }
 
+static void test_of_a_stored_generation_nothing_is_older_than_the_start(void **state)
+{
+	struct hello_self stored = self;
+	struct hello h = good();
+
+	(void)state;
+	stored.started_us = 0;
+	h.time = NOW - HELLO_WINDOW_US; /* a clock that is behind */
+	assert_int_equal(hello_check(&h, &self, NOW), HELLO_BEFORE_START);
+	assert_int_equal(hello_check(&h, &stored, NOW), HELLO_OK);
+}
+
 static void test_an_unknown_kind_is_refused(void **state)
 {
 	struct hello h = good();
@@ -280,6 +292,7 @@ int main(void)
 		cmocka_unit_test(test_only_generations_whose_nonces_are_known_are_accepted),
 		cmocka_unit_test(test_the_clock_window_is_exact_on_both_sides),
 		cmocka_unit_test(test_what_was_said_before_the_start_needs_the_nonces_of_then),
+		cmocka_unit_test(test_of_a_stored_generation_nothing_is_older_than_the_start),
 		cmocka_unit_test(test_an_unknown_kind_is_refused),
 		cmocka_unit_test(test_every_verdict_has_a_name_of_its_own),
 	};

@@ -394,6 +394,7 @@ static int start_remote(struct cluster *c)
 		.id = c->id,
 		.generation = c->generation,
 		.previous_generation = h->node_id == c->id ? h->node_generation : 0,
+		.generation_stored = !c->disk_failed,
 		.listen = c->cfg->listen,
 		.mac = c->mac,
 		.magic = GOSSIP_STREAM_MAGIC,

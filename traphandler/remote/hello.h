@@ -60,7 +60,10 @@ struct hello_self {
 	/* The one before this start, if the nonces that were accepted in it are still known
 	 * (seen.h); 0: they are not. Peers learn of a new generation only by and by. */
 	uint32_t previous_generation;
-	int64_t started_us; /* wall clock */
+	/* Wall clock; 0: the generation was stored on the disk before it was used. Then a hello that
+	 * names it cannot be older than the start, and the check would only refuse, for as long as
+	 * the window, clients whose clocks are behind. */
+	int64_t started_us;
 };
 
 /* What a hello that is authentic may still be. All checks together are what makes a recorded
@@ -70,8 +73,8 @@ enum hello_verdict {
 	HELLO_NOT_FOR_US,	/* recorded on the way to another node, sent to this one */
 	HELLO_STALE_GENERATION, /* meant for a former life of ours, whose nonces are gone */
 	HELLO_CLOCK,	    /* older than the nonces that are kept, or a clock that is wrong */
-	HELLO_BEFORE_START, /* said before we started, by a clock within the window: it may have
-			     * been accepted in a former life whose nonces are gone and whose
+	HELLO_BEFORE_START, /* said before we started (.started_us), by a clock within the window: it
+			     * may have been accepted in a former life whose nonces are gone and whose
 			     * generation was ours (a disk that went back in time) */
 	HELLO_UNKNOWN_KIND, /* of a later version */
 };

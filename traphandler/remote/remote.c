@@ -213,6 +213,9 @@ static int set_up(struct remote *r)
 	struct timespec now;
 	int error;
 
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (!r->c.generation_stored)
+		r->started_us = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 	r->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (r->epoll_fd < 0 || r->wake_fd < 0)
@@ -223,8 +226,6 @@ static int set_up(struct remote *r)
 	error = seen_new(r->sw->st.seen, ST_SEEN, &r->seen);
 	if (error < 0)
 		return error;
-	clock_gettime(CLOCK_REALTIME, &now);
-	r->started_us = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 	error = remote_watch(r, r->wake_fd, WATCH_WAKE, 0, EPOLLIN);
 	if (error == 0)
 		error = remote_watch(r, r->sw->st.h->node_tcp_fd, WATCH_LISTENER, 0, EPOLLIN);

@@ -22,6 +22,7 @@ struct remote;
 struct remote_config {
 	uint64_t id;
 	uint32_t generation, previous_generation; /* hello.h */
+	bool generation_stored;			  /* hello.h, started_us */
 	struct as_endpoint listen;		  /* where node_tcp_fd is bound */
 	struct mac *mac;			  /* borrowed */
 	/* A connection that begins with @magic is no hello: @fd, of which these bytes were read, is
