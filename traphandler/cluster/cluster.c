@@ -33,16 +33,20 @@ static void on_member(void *ctx, const struct gossip_member *m)
 		[GOSSIP_LEFT] = "has left",
 	};
 	struct cluster *c = ctx;
-	const struct node_info *info = rows_node(c, m->id);
+	struct node_info *info = (struct node_info *)rows_node(c, m->id);
+	bool detail = m->state == GOSSIP_SUSPECT ||
+		      (m->state == GOSSIP_ALIVE && info != NULL && info->doubted);
 	char addr[AS_ENDPOINT_STRLEN];
 
 	if (m->id == c->id)
 		return;
 	if (m->state == GOSSIP_ALIVE)
 		c->met = true;
-	log_msg(m->state == GOSSIP_SUSPECT ? LOG_LVL_DEBUG : LOG_LVL_INFO,
-		"node %s (%016llx) at %s %s", info != NULL ? info->data.name : "?",
-		(unsigned long long)m->id, as_endpoint_format(&m->addr, addr), words[m->state]);
+	if (info != NULL)
+		info->doubted = m->state == GOSSIP_SUSPECT;
+	log_msg(detail ? LOG_LVL_DEBUG : LOG_LVL_INFO, "node %s (%016llx) at %s %s",
+		info != NULL ? info->data.name : "?", (unsigned long long)m->id,
+		as_endpoint_format(&m->addr, addr), words[m->state]);
 }
 
 static void on_row(void *ctx, const struct gossip_row *row, bool live)

@@ -21,6 +21,7 @@
 struct node_info {
 	struct node_info *next;
 	uint64_t id;
+	bool doubted; /* since it was last said to be here */
 	struct node_data data;
 };
 
