@@ -150,7 +150,7 @@ static int look(struct trap *t, struct attempt *a, struct dial **d, bool others)
 	if (r != -EINPROGRESS)
 		return r;
 	if (non_blocking(a->s->fd)) {
-		dial_park(t, *d, now_ns() + DIAL_NONBLOCK_MS * 1000000ull, others);
+		dial_park(t, *d, dial_nonblock_deadline(*d), others);
 	} else {
 		if (t->call->deadline_ns == 0)
 			t->call->deadline_ns = attempt_deadline(a->s->fd);
@@ -239,7 +239,7 @@ int attempt_connect(struct trap *t, struct attempt *a)
 		do {
 			r = try_all(t, a, inst, n, &vip, &d);
 		} while (r < 0 && r != -EINPROGRESS && r != -EAGAIN && d != NULL &&
-			 !non_blocking(a->s->fd) && dial_again(d));
+			 dial_again(d, !non_blocking(a->s->fd)));
 	}
 	dial_free(d);
 	pthread_mutex_lock(&sw->lock);

@@ -1,5 +1,6 @@
 #include "traphandler/remote/dial.h"
 
+#include "traphandler/conn/attempt.h"
 #include "traphandler/conn/inherit.h"
 #include "traphandler/conn/replace.h"
 #include "traphandler/remote/guard.h"
@@ -48,7 +49,8 @@ struct dial {
 	uint8_t hello[HELLO_SIZE]; /* until then */
 	unsigned n_tried, round;
 	struct tried tried[TRIED_MAX];
-	bool resumed;	   /* there was an event since it waits */
+	bool insist;  /* the hello goes ahead, also where a SYN with data seems to be lost */
+	bool resumed; /* there was an event since it waits */
 	uint64_t until_ns; /* it is looked at then, in any case; 0: it has not waited yet */
 	uint64_t idle_ns;  /* since then no call waits for it; 0: one does */
 };
@@ -121,24 +123,39 @@ static bool syn_data_is_lost(struct remote *r, uint64_t node)
 
 	pthread_mutex_lock(&r->lock);
 	for (unsigned i = 0; i < NO_SYN_DATA && !lost; i++)
-		lost = r->no_syn_data[i].node == node && now < r->no_syn_data[i].until_s;
+		lost = r->no_syn_data[i].node == node &&
+		       r->no_syn_data[i].times >= SYN_DATA_TRIES &&
+		       now < r->no_syn_data[i].until_s;
 	pthread_mutex_unlock(&r->lock);
 	return lost;
 }
 
-void dial_note_end(struct remote *r, uint64_t node)
+/* A SYN may be lost for many reasons: only several in a row say something about the way. */
+void dial_note_syn(struct remote *r, uint64_t node, bool lost)
 {
-	unsigned at;
+	uint32_t now = sockrec_now();
+	unsigned at = 0, times = 0;
 
-	if (syn_data_is_lost(r, node))
-		return;
+	if (!lost && __atomic_load_n(&r->no_syn_data_next, __ATOMIC_RELAXED) == 0)
+		return; /* the usual case */
 	pthread_mutex_lock(&r->lock);
-	at = r->no_syn_data_next++ % NO_SYN_DATA;
-	r->no_syn_data[at].node = node;
-	r->no_syn_data[at].until_s = sockrec_now() + NO_SYN_DATA_S;
+	while (at < NO_SYN_DATA &&
+	       !(r->no_syn_data[at].node == node && now < r->no_syn_data[at].until_s))
+		at++;
+	if (at == NO_SYN_DATA && lost) {
+		at = r->no_syn_data_next++ % NO_SYN_DATA;
+		r->no_syn_data[at].node = node;
+		r->no_syn_data[at].times = 0;
+		r->no_syn_data[at].until_s = now + NO_SYN_DATA_S;
+	}
+	if (lost && r->no_syn_data[at].times < SYN_DATA_TRIES)
+		times = ++r->no_syn_data[at].times;
+	else if (!lost && at < NO_SYN_DATA)
+		r->no_syn_data[at].until_s = 0;
 	pthread_mutex_unlock(&r->lock);
-	log_info("node %016llx: a SYN with data gets no answer; none for an hour",
-		 (unsigned long long)node);
+	if (times == SYN_DATA_TRIES)
+		log_info("node %016llx: a SYN with data gets no answer; none for an hour",
+			 (unsigned long long)node);
 }
 
 /* ---- the list of those that wait; under the lock ---- */
@@ -227,10 +244,14 @@ bool dial_tried(const struct dial *d, const struct far *f)
 	return false;
 }
 
-bool dial_again(struct dial *d)
+bool dial_again(struct dial *d, bool waits)
 {
 	unsigned n = 0;
 
+	/* a call that should not wait: once, and then the kernel does the waiting */
+	if (!waits && d->insist)
+		return false;
+	d->insist = !waits;
 	for (unsigned i = 0; i < d->n_tried; i++) {
 		if (d->tried[i].refused)
 			d->tried[n++] = d->tried[i];
@@ -329,7 +350,7 @@ static int call_node(struct remote *r, struct dial *d)
 	(void)getsockopt(d->fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
 	len = as_endpoint_to_sockaddr(&d->to.addr, domain, &ss);
 	d->said = false;
-	if (!syn_data_is_lost(r, d->to.node) &&
+	if ((d->insist || !syn_data_is_lost(r, d->to.node)) &&
 	    setsockopt(d->fd, IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, &one, sizeof(one)) == 0) {
 		ssize_t n = sendto(d->fd, d->hello, HELLO_SIZE,
 				   MSG_FASTOPEN | MSG_DONTWAIT | MSG_NOSIGNAL,
@@ -355,6 +376,7 @@ static int remember(struct trap *t, const struct sock *s, const struct dial *d,
 		.local = *client,
 		.peer = *dest,
 		.face = (uint8_t)s->domain,
+		.unseen = non_blocking(s->fd),
 		.node = d->to.node,
 		.app = d->to.app,
 		.network = t->app->network_id,
@@ -440,8 +462,8 @@ int dial_outcome(struct trap *t, struct dial *d)
 	if (!d->said &&
 	    send(d->fd, d->hello, HELLO_SIZE, MSG_DONTWAIT | MSG_NOSIGNAL) != HELLO_SIZE)
 		return note_tried(t, d, &d->to, -ECONNRESET);
-	if (d->said && d->resumed && syn_was_repeated(d->fd))
-		dial_note_end(remote_of(t), d->to.node);
+	if (d->said)
+		dial_note_syn(remote_of(t), d->to.node, syn_was_repeated(d->fd));
 	d->said = true;
 	complete(d->fd);
 	return 0;
@@ -450,6 +472,11 @@ int dial_outcome(struct trap *t, struct dial *d)
 bool dial_is_ahead(const struct dial *d)
 {
 	return d->fd >= 0 && d->said;
+}
+
+uint64_t dial_nonblock_deadline(const struct dial *d)
+{
+	return now_ns() + (d->insist ? DIAL_INSIST_MS : DIAL_NONBLOCK_MS) * 1000000ull;
 }
 
 int dial_steal(struct dial *d)

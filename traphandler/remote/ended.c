@@ -11,9 +11,7 @@
 
 #include <stdlib.h>
 
-#define EVERY_NS 2000000000u
-#define COST	 50u /* a dump takes at most this part of the time */
-#define MANY	 16384u
+#define COST 50u /* a dump takes at most this part of the time */
 #define TELLS_END_S \
 	5u /* a client's socket that failed is in no dump, but the app may still have it */
 
@@ -31,8 +29,10 @@ static void on_open(void *arg, const struct diag_tcp *d)
 
 	if (!sockrec_get_remote(o->r->sw->socks, d->cookie, &rec))
 		return;
-	if (d->syn_data_lost && !rec.server)
-		dial_note_end(o->r, rec.node);
+	if (rec.unseen && !d->connecting) {
+		dial_note_syn(o->r, rec.node, d->syn_data_lost);
+		sockrec_remote_seen(o->r->sw->socks, d->cookie);
+	}
 	if (o->n == o->cap) {
 		size_t cap = o->cap ? o->cap * 2 : 256;
 		uint64_t *v = realloc(o->v, cap * sizeof(*v));

@@ -189,6 +189,7 @@ static void *run(void *arg)
 		int n = epoll_wait(r->epoll_fd, events, ARRAY_SIZE(events), nap(r, &busy_ns));
 		uint64_t now;
 
+		atomic_store(&r->idle, false);
 		for (int i = 0; i < n; i++)
 			on_event(r, &events[i]);
 		now = now_ns();

@@ -15,9 +15,10 @@ struct seen;
 /* Where an event of the thread's epoll set belongs. */
 enum watched { WATCH_WAKE = 1, WATCH_LISTENER, WATCH_HALF, WATCH_DIAL };
 
-/* Nodes to which a SYN with data is lost on the way. */
-#define NO_SYN_DATA   64u
-#define NO_SYN_DATA_S 3600u
+/* Nodes to which a SYN with data is lost on the way, as so many in a row seem to say. */
+#define SYN_DATA_TRIES 3u
+#define NO_SYN_DATA    64u
+#define NO_SYN_DATA_S  3600u
 
 /* Counts of connections are gossiped once a second; what this node has added since, it knows itself. */
 #define DIALLED	   1024u
@@ -52,6 +53,7 @@ struct remote {
 	struct {
 		uint64_t node;
 		uint32_t until_s; /* sockrec_now() */
+		uint32_t times;
 	} no_syn_data[NO_SYN_DATA];
 	unsigned no_syn_data_next;
 
@@ -74,7 +76,7 @@ void dial_ready(struct remote *r, uint32_t slot);
 void dial_tick(struct remote *r, uint64_t now_ns);
 void dial_done(struct remote *r);
 
-/* A SYN with data to @node got no answer, one without did. */
-void dial_note_end(struct remote *r, uint64_t node);
+/* A SYN with data to @node got no answer and one without did (@lost), or it got one. */
+void dial_note_syn(struct remote *r, uint64_t node, bool lost);
 
 #endif

@@ -222,6 +222,7 @@ static void on_tcp(void *arg, const struct nlmsghdr *nh)
 		.cookie = cookie_of(m),
 		.local = endpoint(m->idiag_family, m->id.idiag_src, m->id.idiag_sport),
 		.remote = endpoint(m->idiag_family, m->id.idiag_dst, m->id.idiag_dport),
+		.connecting = m->idiag_state == TCP_SYN_SENT || m->idiag_state == TCP_SYN_RECV,
 		.syn_data_lost = syn_data_lost(nh),
 	};
 

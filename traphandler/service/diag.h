@@ -28,6 +28,7 @@ int diag_dump(int fd, bool listening_only, void (*fn)(void *arg, const struct di
 struct diag_tcp {
 	uint64_t cookie;
 	struct as_endpoint local, remote;
+	bool connecting;
 	bool syn_data_lost; /* diag_dump_tcp_all(): a SYN with data got no answer, one without did */
 };
 

@@ -326,6 +326,17 @@ void sockrec_remote_waits(struct sockrec *s, uint64_t cookie, bool waits)
 	pthread_mutex_unlock(&s->lock);
 }
 
+void sockrec_remote_seen(struct sockrec *s, uint64_t cookie)
+{
+	struct st_sock *r;
+
+	pthread_mutex_lock(&s->lock);
+	r = find(s, cookie, ST_SOCK_REMOTE, NULL);
+	if (r != NULL)
+		r->remote.unseen = 0;
+	pthread_mutex_unlock(&s->lock);
+}
+
 bool sockrec_any_remote(struct sockrec *s)
 {
 	return s->n_remote > 0;

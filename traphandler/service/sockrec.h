@@ -35,6 +35,8 @@ int sockrec_add_remote(struct sockrec *s, uint64_t cookie, uint32_t app,
 bool sockrec_get_remote(struct sockrec *s, uint64_t cookie, struct st_remote *ret);
 /* Has the app got the server's end @cookie? */
 void sockrec_remote_waits(struct sockrec *s, uint64_t cookie, bool waits);
+/* It was looked how its SYN fared. */
+void sockrec_remote_seen(struct sockrec *s, uint64_t cookie);
 bool sockrec_any_remote(struct sockrec *s);
 /* These (sorted here) were found open. A record goes when it was not found so for SOCKREC_MISSES times in a
  * row: a dump may miss one while others of its hash bucket are closed. That of a client's end must also be

@@ -124,12 +124,14 @@ struct st_opt {
 struct st_remote {
 	struct as_endpoint local, peer; /* as the program sees them */
 	uint8_t face;			/* AF_INET or AF_INET6: what the program takes it for */
-	uint8_t server;			/* the server's end ... */
-	uint8_t waits;			/* ... which the app has not got yet */
+	uint8_t server : 1;		/* the server's end ... */
+	uint8_t waits : 1;		/* ... which the app has not got yet */
+	uint8_t unseen : 1;		/* client's end: nobody has looked how its SYN fared */
 	uint8_t missed;			/* looks in a row that did not find it open */
-	uint64_t anchor;		/* server's end: of the listener */
-	uint64_t node;			/* the other end's */
-	uint32_t app;			/* the other end's, on its node */
+	uint8_t pad;
+	uint64_t anchor; /* server's end: of the listener */
+	uint64_t node;	 /* the other end's */
+	uint32_t app;	 /* the other end's, on its node */
 	uint32_t network;
 };
 
