@@ -450,6 +450,30 @@ int cluster_start(struct switch_ctx *sw, const struct daemon_config *cfg)
 	return 0;
 }
 
+/* After its threads. */
+static void free_all(struct cluster *c)
+{
+	for (size_t i = 0; i < c->n_streams; i++)
+		close(c->streams[i]);
+	free(c->streams);
+	while (c->first != NULL) {
+		struct change *change = c->first;
+
+		c->first = change->next;
+		free(change);
+	}
+	for (unsigned i = 0; i < NODE_BUCKETS; i++) {
+		while (c->nodes[i] != NULL) {
+			struct node_info *n = c->nodes[i];
+
+			c->nodes[i] = n->next;
+			free(n);
+		}
+	}
+	pthread_mutex_destroy(&c->queue_lock);
+	free(c);
+}
+
 void cluster_stop(struct switch_ctx *sw)
 {
 	struct cluster *c = sw->cluster;
@@ -470,7 +494,7 @@ void cluster_stop(struct switch_ctx *sw)
 	sw->st.h->statedir_fd = -1;
 	mac_free(c->mac);
 	aead_openssl_free(c->aead);
-	/* the rest is as long-lived as the process */
+	free_all(c);
 }
 
 /* ---- asked from outside ---- */
