@@ -49,6 +49,7 @@ if [ -z "${TEST_SUPERVISED:-}" ]; then
 			test -x "$APPSWITCH" -a -r "$HERE/${0##*/}" -a -r "$LIB/lib.sh"; then
 			mkdir -p "$T/repo/tests"
 			cp -r "$LIB" "$HERE" "$T/repo/tests/"
+			cp -r "$REPO/README.md" "$REPO/examples" "$T/repo/"
 			cp "$APPSWITCH" "$T/repo/appswitch"
 			chmod -R go+rX "$T/repo"
 			again=(/usr/bin/python3 "$T/repo/tests/lib/supervise.py"
