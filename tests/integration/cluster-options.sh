@@ -22,6 +22,7 @@ refused()
 	assert_eq "$before" "$(find "$T" -name err -o -name out -o -print | sort)" "files after '$*'"
 }
 touch "$T/err" "$T/out"
+own_apps() { get nodes | jq -e --argjson n "$1" 'map(.apps) == [$n]'; }
 
 check "keygen: a key of 64 hex digits, for its owner only"
 "$APPSWITCH" keygen "$D/keys"
@@ -129,6 +130,14 @@ check "what is right starts, from the command line and from the configuration"
 start_ready daemon "$APPSWITCH" daemon --ready-fd 3 --listen 127.0.0.1:17660 --join 127.0.0.1:17661 \
 	--join '[::1]:17662' --join "@$D/seeds" --key-file "$D/keys" --zone a --state-dir "$D/st"
 assert_eq 1 "$(get nodes | jq 'map(select(.state == "alive")) | length')" "nodes"
+
+check "the own row counts the own apps; SIGHUP reads the keys again and says how many"
+app sleeper -- sleep 60
+wait_for "an app" own_apps 1
+stop sleeper
+wait_for "no app" own_apps 0
+kill -HUP "${PID[daemon]}"
+wait_line daemon.log "/keys was read again: 2 keys"
 stop_daemon
 cat >"$D/c.json" <<-EOF
 	{"listen": "0.0.0.0:17660", "advertise": "127.0.0.1", "join": ["127.0.0.1:17661", "@$D/seeds"],

@@ -543,7 +543,6 @@ void cluster_reload_keys(struct switch_ctx *sw)
 	gossip_uv_unlock(c->gossip);
 	if (r == 0)
 		r = mac_set_keys(c->mac, (const uint8_t(*)[MAC_KEY_LEN])keys.keys, keys.n);
-	keyring_wipe(&keys);
 	if (r < 0)
 		(void)fail(c->cfg->key_file, r);
 	else

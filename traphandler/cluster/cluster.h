@@ -64,7 +64,8 @@ struct cluster_node {
 	bool self;
 	const char *name, *zone, *version, *state; /* name: empty if it has not said yet */
 	struct as_endpoint addr;
-	uint32_t rtt_us, apps;
+	uint32_t rtt_us;
+	uint32_t apps;	 /* of others: who asks knows its own */
 	int64_t started; /* wall clock, s; 0: not known */
 };
 void cluster_each_node(struct switch_ctx *sw,

@@ -276,7 +276,8 @@ static json_t *services(struct switch_ctx *sw, const char *network)
 		}
 	}
 	pthread_mutex_unlock(&sw->lock);
-	cluster_each_service(sw, add_far_service, &(struct rows){ rows, network });
+	cluster_each_service(sw, add_far_service,
+			     &(struct rows){ .rows = rows, .network = network });
 	return rows;
 }
 
@@ -417,6 +418,7 @@ static void add_counts(json_t *row, const struct switch_ctx *sw)
 struct node_rows {
 	json_t *rows;
 	const struct switch_ctx *sw;
+	unsigned own_apps;
 };
 
 static void add_node(void *arg, const struct cluster_node *n)
@@ -428,7 +430,8 @@ static void add_node(void *arg, const struct cluster_node *n)
 	snprintf(id, sizeof(id), "%016llx", (unsigned long long)n->id);
 	row = json_pack("{s:s,s:s,s:s,s:s,s:s,s:i,s:s}", "name", n->name, "id", id, "state",
 			n->state, "address", as_endpoint_format(&n->addr, addr), "zone",
-			n->zone, "apps", (int)n->apps, "version", n->version);
+			n->zone, "apps", (int)(n->self ? to->own_apps : n->apps), "version",
+			n->version);
 	/* what is not known has no value */
 	json_object_set_new(row, "rtt_us",
 			    n->rtt_us > 0 ? json_integer(n->rtt_us) : json_null());
@@ -457,13 +460,16 @@ static json_t *own_node(struct switch_ctx *sw, const char *network)
 /* Where other nodes are is no app's business. */
 static json_t *nodes(struct switch_ctx *sw, const char *network)
 {
-	json_t *rows;
+	struct node_rows to = { .sw = sw };
 
 	if (sw->cluster == NULL || network != NULL)
 		return own_node(sw, network);
-	rows = json_array();
-	cluster_each_node(sw, add_node, &(struct node_rows){ rows, sw });
-	return rows;
+	to.rows = json_array();
+	pthread_mutex_lock(&sw->lock);
+	to.own_apps = sw->n_apps;
+	pthread_mutex_unlock(&sw->lock);
+	cluster_each_node(sw, add_node, &to);
+	return to.rows;
 }
 
 json_t *view_rows(struct switch_ctx *sw, const char *what, const char *network)
