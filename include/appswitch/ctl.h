@@ -21,11 +21,17 @@
  *      forgets the app.
  *   {"op":"get", "what":"services"|"apps"|"connections"|"nodes"}
  *      -> {"ok":true, "rows":[{…flat…}, …], "more":true}… -> {"ok":true, "rows":[…]}
+ *      services: those of all nodes. connections: those with an end on this node.
+ *      nodes: "name" ("" of one that has not said it), "id" (16 hex digits), "state" ("alive",
+ *      "suspect", "dead", "left"), "address" ("ADDR:PORT"), "zone", "apps", "version", "rtt_us" and
+ *      "age_s" (numbers; null: not known). Of a daemon that is in no cluster, and for an app, there is
+ *      one row: name, state, apps and version of this node.
  *   {"op":"drain", "app":7}, {"op":"undrain", "app":7}
  *      -> {"ok":true}; without "app" it is about the whole node: those it serves, and who comes.
  *      An instance that drains gets no new connections from other apps.
  *   {"op":"leave"}
- *      -> {"ok":true}; this node is no longer in its cluster.
+ *      -> {"ok":true}; this node says good-bye to its cluster and knows nobody from then on; its next
+ *      daemon joins again. It is an error without a cluster, and the second time.
  *
  * Who asks is taken from the kernel (SO_PEERPIDFD, SO_PEERCRED and the socket's network
  * namespace), never from the message: all but get is refused from inside an app, and get
