@@ -53,26 +53,34 @@ static const struct command commands[] = {
 	  "  --socket PATH     control socket to serve (see 'appswitch help')\n"
 	  "  --node NAME       name of this host (default: the host name)\n"
 	  "  --log LEVEL       error, warn, info (default) or debug\n"
-	  "  --ready-fd N      fd to write to and close once the socket answers\n"
+	  "  --ready-fd N      fd to write to and close once the socket answers (default:\n"
+	  "                    none)\n"
 	  "  --config FILE     JSON object whose keys are the other options' names; options\n"
 	  "                    on the command line win\n"
 	  "\n"
-	  "A cluster of hosts:\n"
+	  "A cluster of hosts; the port must be open between all of them, for UDP and TCP:\n"
 	  "  --listen ADDR[:PORT]\n"
-	  "                    be part of one, at this address of the host (port 6660,\n"
-	  "                    UDP and TCP)\n"
+	  "                    be part of one, at this address of the host (default: be\n"
+	  "                    alone; port 6660)\n"
 	  "  --advertise ADDR[:PORT]\n"
-	  "                    where the others reach it, if that is another address\n"
+	  "                    where the others reach it (default: --listen)\n"
 	  "  --join ADDR[:PORT]\n"
-	  "                    another host of the cluster (repeatable); @FILE: a file\n"
-	  "                    with one on each line\n"
-	  "  --key-file FILE   keys of the cluster (see 'appswitch help keygen')\n"
-	  "  --zone NAME       where this host is\n"
+	  "                    another host of the cluster, tried for ever (repeatable);\n"
+	  "                    @FILE: a file with one on each line, read every 10 s\n"
+	  "  --key-file FILE   keys of the cluster (see 'appswitch help keygen'; default:\n"
+	  "                    none, only loopback addresses are spoken to); SIGHUP reads\n"
+	  "                    it again\n"
+	  "  --zone NAME       where this host is, for zone-first (default: nowhere)\n"
 	  "  --state-dir DIR   what outlives the daemon: the node's identity, and its peers\n"
+	  "                    (default: /var/lib/appswitch for root,\n"
+	  "                    $XDG_STATE_HOME/appswitch or ~/.local/state/appswitch)\n"
 	  "\n"
 	  "Exit status: 0 ended as asked, 1 failed, 2 wrong usage.\n" },
 	{ "get", cmd_get, "show services, apps, connections or nodes",
 	  "services|apps|connections|nodes [OPTION]...",
+	  "Services are those of all hosts of the cluster, apps those of this host,\n"
+	  "connections those with an end on it.\n"
+	  "\n"
 	  "  -o, --output FORMAT\n"
 	  "                    table (default), or json: an array of flat "
 	  "objects\n" SOCKET_OPTION },
@@ -88,7 +96,9 @@ static const struct command commands[] = {
 	  "itself drains on.\n"
 	  "\n" SOCKET_OPTION },
 	{ "leave", cmd_leave, "take this host out of its cluster", "[OPTION]...",
-	  SOCKET_OPTION },
+	  "The others forget its services at once. Open connections go on. The daemon joins\n"
+	  "again when it is restarted.\n"
+	  "\n" SOCKET_OPTION },
 	{ "keygen", cmd_keygen, "make a key for a cluster", "FILE",
 	  "Writes a new file with one key, for its owner only; a file that is there is\n"
 	  "never touched. '-' prints the line instead. The same file belongs on all hosts\n"
