@@ -401,6 +401,7 @@ static int start_remote(struct cluster *c)
 		.generation_stored = !c->disk_failed,
 		.listen = c->cfg->listen,
 		.mac = c->mac,
+		.loopback_only = c->cfg->key_file == NULL,
 		.magic = GOSSIP_STREAM_MAGIC,
 		.stream = on_stream,
 		.arg = c,

@@ -310,7 +310,9 @@ void arrive_accept(struct remote *r)
 		}
 		(void)as_endpoint_from_sockaddr(&ss, len, &from);
 		h.from = from.addr;
-		if (read_some(r, &h) < 0)
+		if (r->c.loopback_only && !as_addr_is_loopback(&h.from))
+			bad_hello(r, h.fd, "without --key-file only this host is heard");
+		else if (read_some(r, &h) < 0)
 			keep(r, &h);
 	}
 }

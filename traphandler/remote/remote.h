@@ -25,6 +25,7 @@ struct remote_config {
 	bool generation_stored;			  /* hello.h, started_us */
 	struct as_endpoint listen;		  /* where node_tcp_fd is bound */
 	struct mac *mac;			  /* borrowed */
+	bool loopback_only; /* for a node without a secret key: what comes from elsewhere is reset */
 	/* A connection that begins with @magic is no hello: @fd, of which these bytes were read, is
 	 * the callee's. On the remote thread. */
 	const char *magic;
