@@ -24,7 +24,8 @@
  *      services: those of all nodes. connections: those with an end on this node.
  *      nodes: "name" ("" of one that has not said it), "id" (16 hex digits), "state" ("alive",
  *      "suspect", "dead", "left"), "address" ("ADDR:PORT"), "zone", "apps", "version", "rtt_us" and
- *      "age_s" (numbers; null: not known). Of a daemon that is in no cluster, and for an app, there is
+ *      "age_s" (numbers; null: not known); of this node also "accepted",
+ *      "refused", "bad_hellos" and "replays" (struct remote_stats). Of a daemon that is in no cluster, and for an app, there is
  *      one row: name, state, apps and version of this node.
  *   {"op":"drain", "app":7}, {"op":"undrain", "app":7}
  *      -> {"ok":true}; without "app" it is about the whole node: those it serves, and who comes.
