@@ -149,7 +149,7 @@ static uint32_t pop_parked(struct switch_ctx *sw, struct listener *l, int *ret_f
 	struct parked *p = l->accepts;
 	uint32_t slot = p->slot;
 
-	l->accepts = p->next;
+	__atomic_store_n(&l->accepts, p->next, __ATOMIC_RELAXED);
 	free(p);
 	if (sw->st.calls[slot].deadline_ns != 0)
 		atomic_fetch_sub(&n_deadlines, 1);
@@ -249,10 +249,10 @@ static void park_accept(struct trap *t, struct listener *l, struct sock *listeni
 			atomic_fetch_sub(&n_deadlines, 1);
 		app_note_interrupted(l->app);
 		pool_free_slot(t->sw, old->slot);
-		*tail = old->next;
+		__atomic_store_n(tail, old->next, __ATOMIC_RELAXED);
 		free(old);
 	}
-	*tail = p;
+	__atomic_store_n(tail, p, __ATOMIC_SEQ_CST); /* nobody_waits() */
 	if (l->watch_fd < 0) {
 		l->watch_fd = sock_steal(listening);
 		r = group_watch_listener(l);
@@ -277,11 +277,18 @@ void accept_shut_down(struct switch_ctx *sw, uint32_t listener)
 	pthread_mutex_unlock(&sw->lock);
 }
 
+/* A look without the lock: who parks looks at the queue afterwards (wake_for_queue()), so one of the two sees
+ * the other. */
+static bool nobody_waits(const struct listener *l)
+{
+	return __atomic_load_n(&l->accepts, __ATOMIC_SEQ_CST) == NULL;
+}
+
 void accept_arrived(struct switch_ctx *sw, struct listener *l)
 {
 	int slot;
 
-	if (l->accepts == NULL)
+	if (nobody_waits(l))
 		return;
 	pthread_mutex_lock(&sw->lock);
 	slot = take_parked(sw, l);
@@ -320,7 +327,7 @@ bool accept_give(struct switch_ctx *sw, struct listener *l, int fd)
 
 void accept_check_parked(struct switch_ctx *sw, struct listener *l)
 {
-	if (l->accepts == NULL)
+	if (nobody_waits(l))
 		return;
 	pthread_mutex_lock(&sw->lock);
 	while (l->accepts != NULL && call_over(l->app, &sw->st.calls[l->accepts->slot])) {
@@ -357,7 +364,7 @@ void accept_tick(struct switch_ctx *sw)
 			call->stage = ST_READY;
 			pool_resume_locked(sw, (uint32_t)(call - sw->st.calls));
 			atomic_fetch_sub(&n_deadlines, 1);
-			*p = gone->next;
+			__atomic_store_n(p, gone->next, __ATOMIC_RELAXED);
 			free(gone);
 			if (l->accepts == NULL && l->watch_fd >= 0) {
 				group_unwatch_listener(l);
