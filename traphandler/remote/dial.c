@@ -173,7 +173,8 @@ static struct dial *unlink_dial(struct dial **p)
 {
 	struct dial *d = *p;
 
-	*p = d->next;
+	/* the head is looked at without the lock, too */
+	__atomic_store_n(p, d->next, __ATOMIC_RELAXED);
 	d->next = NULL;
 	return d;
 }
