@@ -556,13 +556,12 @@ bool sockrec_take_refused(struct sockrec *s, uint64_t cookie)
 
 void sockrec_sweep(struct sockrec *s, const uint64_t *live, size_t n, uint32_t before_s)
 {
-	/* whether such a socket is still open cannot be seen; connect() mostly follows at once */
-	uint32_t keep = s->n_native < ST_SOCKS / 16  ? 3600
-			: s->n_native < ST_SOCKS / 4 ? 60
-						     : 5;
 	size_t n_native = 0;
+	uint32_t keep;
 
 	pthread_mutex_lock(&s->lock);
+	/* whether such a socket is still open cannot be seen; connect() mostly follows at once */
+	keep = s->n_native < ST_SOCKS / 16 ? 3600 : s->n_native < ST_SOCKS / 4 ? 60 : 5;
 	for (uint32_t i = 0; i < s->st->h->socks_high; i++) {
 		struct st_sock *r = &s->st->socks[i];
 
