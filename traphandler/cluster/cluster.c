@@ -58,6 +58,11 @@ static void on_generation(void *ctx, uint32_t generation)
 {
 	struct cluster *c = ctx;
 
+	log_warn_limited(
+		"others know a later life of this node (%016llx) than this one: its disk "
+		"and clock went back, or its state directory was copied to another node, "
+		"which must have one of its own",
+		(unsigned long long)c->id);
 	c->new_generation = generation;
 	/* before anybody can hear of it and make a hello with it */
 	remote_set_generation(c->sw, generation);
