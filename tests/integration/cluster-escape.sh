@@ -55,6 +55,13 @@ try()
 
 app_on 2 web --ip 10.0.0.5 -- "${SERVE[@]}" 80 "$T/served"
 wait_all_services 10.0.0.5 80
+check "what the connection tells of the hosts, and what may be changed"
+app_on 2 echo --ip 10.0.0.7 -- "$TCP" serve 80 hello
+wait_all_services 10.0.0.7 80
+run_on 1 -- python3 "$LIB/look_out.py" 10.0.0.7 80 >"$T/look.log" || fail "$(cat "$T/look.log")"
+if grep ESCAPED "$T/look.log"; then fail "more than an app may have"; fi
+assert_contains "$(cat "$T/look.log")" "connection: hello still there"
+
 for canary in 10.99.0.1 10.99.0.3; do
 	check "from the end that connected, to $canary"
 	app_on 1 client -- "$LEAVE_NODE" to 10.0.0.5 80 "$canary" 7777 7001

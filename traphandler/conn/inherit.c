@@ -125,9 +125,7 @@ static const struct protocol_opt handshake_opts[] = {
 	{ IPPROTO_TCP, TCP_QUICKACK },
 	{ IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS },
 	{ IPPROTO_IP, IP_MTU_DISCOVER },
-	{ IPPROTO_IP, IP_RECVERR },
 	{ IPPROTO_IPV6, IPV6_MTU_DISCOVER },
-	{ IPPROTO_IPV6, IPV6_RECVERR },
 };
 
 /* True if @from has it and @other's is another one: the value in @ret. */

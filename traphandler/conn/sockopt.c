@@ -148,6 +148,16 @@ static bool needs_right(int level, int name)
 	       (level == IPPROTO_IPV6 && name == IPV6_TRANSPARENT);
 }
 
+/* Where segments go, other than to the peer: a source route, headers with one in it. */
+static bool steers(int level, int name)
+{
+	if (level == IPPROTO_IP)
+		return name == IP_OPTIONS;
+	return level == IPPROTO_IPV6 &&
+	       (name == IPV6_RTHDR || name == IPV6_RTHDRDSTOPTS || name == IPV6_HOPOPTS ||
+		name == IPV6_DSTOPTS || name == IPV6_2292PKTOPTIONS);
+}
+
 /* Of a connection with another node: what tells of the host's network, or is of another family than
  * the program's. */
 static bool shows_host(const struct sock *s, int level, int name)
@@ -157,11 +167,13 @@ static bool shows_host(const struct sock *s, int level, int name)
 		       name == SO_BINDTOIFINDEX || name == SO_PEERNAME ||
 		       (name == SO_DOMAIN && s->domain != s->remote.face);
 	if (level == IPPROTO_IP)
-		return name == IP_TRANSPARENT || name == IP_PKTOPTIONS ||
-		       of_namespace(level, name);
+		return name == IP_TRANSPARENT || name == IP_PKTOPTIONS || name == IP_OPTIONS ||
+		       name == IP_UNICAST_IF || name == IP_RECVERR || of_namespace(level, name);
+	if (level == IPPROTO_TCP)
+		return name == TCP_FASTOPEN_KEY;
 	return level == IPPROTO_IPV6 &&
-	       (s->domain == AF_INET || name == IPV6_TRANSPARENT ||
-		name == IPV6_2292PKTOPTIONS || of_namespace(level, name));
+	       (s->domain == AF_INET || name == IPV6_TRANSPARENT || name == IPV6_UNICAST_IF ||
+		name == IPV6_RECVERR || steers(level, name) || of_namespace(level, name));
 }
 
 /* Of a TCP connection of carry.h, what would show where it comes from, or take it away. */
@@ -364,6 +376,8 @@ void handle_getsockopt(struct trap *t)
 	if (level == SOL_SOCKET && name == SO_PEERNAME &&
 	    (s.kind == SOCK_CONNECTED || s.kind == SOCK_REMOTE))
 		end(t, give_peer(t, &s));
+	else if (level == SOL_SOCKET && name == SO_GET_FILTER && s.kind == SOCK_REMOTE)
+		end(t, give(t, NULL, 0)); /* the guard's: it names the other node */
 	else if (is_tcp(&s, level, name) && !denied_to_read(level, name))
 		trap_reply_continue(t);
 	else if (of_namespace(level, name))
@@ -462,6 +476,12 @@ void handle_setsockopt(struct trap *t)
 	int level = trap_int(t, 1), name = trap_int(t, 2);
 	struct sock s;
 
+	/* Of whatever file: it may be exchanged for a connection with another node, whose segments a source
+	 * route would take past its guard. To take one away (no bytes) is always right. */
+	if (steers(level, name) && trap_int(t, 4) != 0) {
+		trap_reply_errno(t, EPERM);
+		return;
+	}
 	if (to_kernel(t, &s))
 		return;
 	if (denied(level, name))
