@@ -204,6 +204,15 @@ static const char *take(const char *name, const json_t *value, struct daemon_cho
 	return "is an unknown key";
 }
 
+/* What jansson says quotes the file. */
+static void one_line(char *s)
+{
+	for (; *s != '\0'; s++) {
+		if ((unsigned char)*s < ' ' || *s == 0x7f)
+			*s = '?';
+	}
+}
+
 int daemon_config_load(const char *path, json_t **ret_root, struct daemon_choice *ret)
 {
 	size_t len = 0;
@@ -216,9 +225,11 @@ int daemon_config_load(const char *path, json_t **ret_root, struct daemon_choice
 	if (text == NULL)
 		return cli_error("daemon", "%s: %s", path, strerror(errno));
 	root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
-	if (root == NULL)
+	if (root == NULL) {
+		one_line(why.text);
 		return cli_error("daemon", "%s:%d: %s", path, why.line > 0 ? why.line : 1,
 				 why.text);
+	}
 	*ret_root = root;
 	if (!json_is_object(root))
 		return cli_error("daemon", "%s:1: a JSON object is needed", path);
@@ -230,9 +241,10 @@ int daemon_config_load(const char *path, json_t **ret_root, struct daemon_choice
 		if (key == NULL)
 			return cli_error("daemon", "%s: out of memory", path);
 		wrong = take(name, json_object_get(root, name), ret);
+		/* as it stands there: it may mean a newline */
 		if (wrong != NULL)
-			status = cli_error("daemon", "%s:%u: '%s' %s", path, scan.line, name,
-					   wrong);
+			status = cli_error("daemon", "%s:%u: '%.*s' %s", path, scan.line,
+					   (int)len - 2, begin + 1, wrong);
 		json_decref(key);
 		if (status != 0)
 			return status;
