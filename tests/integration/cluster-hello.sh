@@ -211,6 +211,6 @@ learn
 refused bad_hellos 1 send "$T/sent"
 refused bad_hellos 1 send "$T/unsent"
 FOR=$former refused bad_hellos 1 good 1
-refused bad_hellos 1 at -14
+accepted at -14
 accepted good 1
 app_saw
