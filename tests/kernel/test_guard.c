@@ -274,12 +274,13 @@ static int accepted_connection(const struct as_endpoint *node, int l, int *ret_c
 	assert_true(do_connect(*ret_client, node) >= -EINPROGRESS);
 	fd = accept_within(l, 5000);
 	assert_true(fd >= 0);
+	assert_int_equal(guard_accepted(fd), 0);
 	assert_carries(*ret_client, fd);
 	assert_carries(fd, *ret_client);
 	return fd;
 }
 
-static void test_an_accepted_one_inherits_the_filter_and_its_lock(void **state)
+static void test_an_accepted_one_is_locked(void **state)
 {
 	struct as_endpoint node = node_at(0);
 	int l = listener(&node, true), client, lock = 0;
@@ -371,7 +372,7 @@ static void test_the_filter_cannot_be_removed_or_replaced(void **state)
 	struct as_endpoint node = node_at(0);
 	int l = listener(&node, true), other, client;
 	int fds[] = { guarded_connection(&node, l, &other),
-		      accepted_connection(&node, l, &client), l };
+		      accepted_connection(&node, l, &client) };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
@@ -499,7 +500,7 @@ static int in_this_way(const char *how, bool bpf, bool six)
 		cmocka_unit_test(test_disconnected_and_connected_elsewhere_it_gets_no_answer),
 		cmocka_unit_test(test_disconnected_it_reaches_its_own_node_only),
 		cmocka_unit_test(test_listening_an_outgoing_one_hears_nobody),
-		cmocka_unit_test(test_an_accepted_one_inherits_the_filter_and_its_lock),
+		cmocka_unit_test(test_an_accepted_one_is_locked),
 		cmocka_unit_test(
 			test_an_accepted_one_that_leaves_loses_the_port_and_hears_nobody),
 		cmocka_unit_test(test_an_accepted_one_never_gets_the_port_again),
