@@ -87,6 +87,10 @@ _appswitch() {
 		daemon:--listen | daemon:--advertise | daemon:--zone)
 		return
 		;;
+	daemon:--guard)
+		_appswitch_values "required optional"
+		return
+		;;
 	daemon:--join)
 		[[ $cur == @* ]] || return
 		compopt -o filenames 2>/dev/null
@@ -97,7 +101,7 @@ _appswitch() {
 	case $sub in
 	run) _appswitch_values "--ip --name --tag --network --lb --weight --user --socket --no-embedded --help --" ;;
 	daemon) _appswitch_values "--socket --node --log --ready-fd --config --listen --advertise --join --key-file \
-		--zone --state-dir --help" ;;
+		--zone --guard --state-dir --help" ;;
 	get) _appswitch_values "services apps connections nodes -o --output --socket --help" ;;
 	drain | undrain | leave | doctor) _appswitch_values "--socket --help" ;;
 	keygen)

@@ -78,6 +78,7 @@ static const char *needs_listen(const struct daemon_choice *c)
 	return c->advertise != NULL   ? "--advertise"
 	       : c->key_file != NULL  ? "--key-file"
 	       : c->zone != NULL      ? "--zone"
+	       : c->guard != NULL     ? "--guard"
 	       : c->state_dir != NULL ? "--state-dir"
 				      : NULL;
 }
@@ -147,6 +148,7 @@ static int take_cluster(const struct daemon_choice *c, struct as_endpoint *joins
 	cfg->clustered = true;
 	cfg->key_file = c->key_file;
 	cfg->zone = c->zone;
+	cfg->guard_optional = c->guard != NULL && strcmp(c->guard, "optional") == 0;
 	cfg->state_dir = c->state_dir != NULL ? c->state_dir : state_dir;
 	status = take_addresses(c, cfg);
 	if (status == 0)

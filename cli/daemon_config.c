@@ -25,6 +25,7 @@ const struct daemon_key daemon_keys[DAEMON_KEYS] = {
 	{ "advertise", offsetof(struct daemon_choice, advertise) },
 	{ "key-file", offsetof(struct daemon_choice, key_file) },
 	{ "zone", offsetof(struct daemon_choice, zone) },
+	{ "guard", offsetof(struct daemon_choice, guard) },
 	{ "state-dir", offsetof(struct daemon_choice, state_dir) },
 };
 
@@ -65,6 +66,9 @@ const char *daemon_value_error(const char *name, const char *value)
 		return "must not be empty";
 	if (strcmp(name, "log") == 0 && log_level_parse(value, &level) < 0)
 		return "must be error, warn, info or debug";
+	if (strcmp(name, "guard") == 0 && strcmp(value, "required") != 0 &&
+	    strcmp(value, "optional") != 0)
+		return "must be required or optional";
 	if ((strcmp(name, "node") == 0 || strcmp(name, "zone") == 0) && !name_ok(value))
 		return "must be at most 64 of the characters A-Z a-z 0-9 - _ .";
 	if (strcmp(name, "listen") == 0)

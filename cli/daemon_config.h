@@ -9,12 +9,12 @@
 #include <stddef.h>
 
 #define NODE_NAME_MAX 64
-#define DAEMON_KEYS   8
+#define DAEMON_KEYS   9
 
 /* NULL, 0 and -1: not said. All borrowed: from the arguments, or from the file's JSON. */
 struct daemon_choice {
 	const char *socket, *node, *log;
-	const char *listen, *advertise, *key_file, *zone, *state_dir;
+	const char *listen, *advertise, *key_file, *zone, *state_dir, *guard;
 	const char **joins; /* the array is the choice's own: free() */
 	size_t n_joins;
 	int ready_fd;

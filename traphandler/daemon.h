@@ -26,6 +26,7 @@ struct daemon_config {
 	const char *join_file; /* more of them (cluster/seeds.h), or NULL */
 	const char *key_file;  /* keyring.h; NULL: loopback addresses only */
 	const char *zone;      /* NULL: none */
+	bool guard_optional;   /* remote/guard.h */
 	const char *state_dir; /* cluster/statedir.h */
 };
 

@@ -53,6 +53,7 @@ for bad in localhost 10.0.0.1:0 10.0.0.1:65536 10.0.0.1:x 10.0.0 "[10.0.0.1]:80"
 	refused 2 "must be ADDR or ADDR:PORT" daemon --listen "$bad"
 done
 refused 2 "must not be empty" daemon --listen ""
+refused 2 "must be required or optional" daemon --listen 127.0.0.1 --guard off
 refused 2 "more than one host" daemon --listen 224.0.0.1
 refused 2 "link-local" daemon --listen fe80::1
 for any in 0.0.0.0 :: "[::]:7000"; do
@@ -119,6 +120,8 @@ try "zone' must be at most 64" '{
 "zone": "a/b"}'
 try "keyfile' is an unknown key" '{
 "keyfile": "x"}'
+try "guard' must be required or optional" '{
+"guard": "no"}'
 try "state-dir' must not be empty" '{
 "state-dir": ""}'
 echo '{"join": ["127.0.0.1"]}' >"$D/c.json"
@@ -128,7 +131,8 @@ refused 2 "give --advertise" daemon --config "$D/c.json"
 
 check "what is right starts, from the command line and from the configuration"
 start_ready daemon "$APPSWITCH" daemon --ready-fd 3 --listen 127.0.0.1:17660 --join 127.0.0.1:17661 \
-	--join '[::1]:17662' --join "@$D/seeds" --key-file "$D/keys" --zone a --state-dir "$D/st"
+	--join '[::1]:17662' --join "@$D/seeds" --key-file "$D/keys" --zone a --state-dir "$D/st" \
+	--guard optional
 assert_eq 1 "$(get nodes | jq 'map(select(.state == "alive")) | length')" "nodes"
 
 check "the own row counts the own apps; SIGHUP reads the keys again and says how many"
@@ -141,13 +145,13 @@ wait_line daemon.log "/keys was read again: 2 keys"
 stop_daemon
 cat >"$D/c.json" <<-EOF
 	{"listen": "0.0.0.0:17660", "advertise": "127.0.0.1", "join": ["127.0.0.1:17661", "@$D/seeds"],
-	 "key-file": "$D/keys", "zone": "a", "state-dir": "$D/st"}
+	 "key-file": "$D/keys", "zone": "a", "state-dir": "$D/st", "guard": "optional"}
 EOF
 start_daemon --config "$D/c.json"
 stop_daemon
 
 check "the command line wins: its --join replaces those of the configuration"
-echo '{"listen": "127.0.0.1:17660", "join": "@/none", "state-dir": "'"$D/st"'"}' >"$D/c.json"
+echo '{"listen": "127.0.0.1:17660", "join": "@/none", "state-dir": "'"$D/st"'", "guard": "optional"}' >"$D/c.json"
 refused 1 "/none: No such file" daemon --config "$D/c.json"
 start_daemon --config "$D/c.json" --join 127.0.0.1:17661
 stop_daemon

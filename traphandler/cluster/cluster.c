@@ -3,6 +3,7 @@
 
 #include "traphandler/cluster/node.h"
 #include "traphandler/cluster/seeds.h"
+#include "traphandler/remote/guard.h"
 #include "traphandler/remote/mac.h"
 #include "traphandler/remote/remote.h"
 #include "traphandler/service/registry.h"
@@ -436,6 +437,8 @@ int cluster_start(struct switch_ctx *sw, const struct daemon_config *cfg)
 		r = make_ciphers(c);
 	if (r < 0)
 		return r;
+	if (cfg->guard_optional)
+		guard_is_optional();
 	r = remote_open(sw, &cfg->listen);
 	if (r < 0)
 		return fail(as_endpoint_format(&cfg->listen, addr), r);

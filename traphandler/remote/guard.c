@@ -59,6 +59,19 @@ static struct program match(const struct as_endpoint *e, uint32_t port_at, bool 
 	return p;
 }
 
+static bool optional;
+
+void guard_is_optional(void)
+{
+	optional = true;
+}
+
+/* What a call said, if it matters. */
+static int required(int r)
+{
+	return r == -EPERM && optional ? 0 : r;
+}
+
 static int lock_filter(int fd)
 {
 	static const int one = 1;
@@ -77,13 +90,16 @@ static int attach(int fd, struct program *p)
 int guard_listening(int fd, const struct as_endpoint *self)
 {
 	struct program p = match(self, AT_DEST_PORT, !as_addr_is_any(&self->addr), 16, 24);
+	int r = attach(fd, &p);
 
-	return attach(fd, &p);
+	if (required(r) != r)
+		return 1;
+	return r;
 }
 
 int guard_accepted(int fd)
 {
-	return lock_filter(fd);
+	return required(lock_filter(fd));
 }
 
 int guard_mute(int fd)
@@ -196,5 +212,5 @@ int guard_outgoing(int fd, const struct as_endpoint *node)
 	pthread_mutex_unlock(&cache.lock);
 	if (r < 0)
 		r = attach(fd, &p);
-	return r == 0 ? lock_filter(fd) : r;
+	return required(r == 0 ? lock_filter(fd) : r);
 }

@@ -19,11 +19,17 @@
 
 #include <appswitch/addr.h>
 
+#include <stdbool.h>
+
+/* Some kernels let only root attach a filter to a socket of the host's namespace. With this such a socket goes
+ * without: what is below then does nothing. Before all others. */
+void guard_is_optional(void);
+
 /* For a socket that is being connected to @node. 0 or -errno. Any thread. */
 int guard_outgoing(int fd, const struct as_endpoint *node);
 
 /* For the socket that listens at @self, whose address may be the any-address, and again after
- * guard_mute(). It is never an app's, so its filter is not locked. 0 or -errno. */
+ * guard_mute(). It is never an app's, so its filter is not locked. 0; 1: it goes without; or -errno. */
 int guard_listening(int fd, const struct as_endpoint *self);
 /* For each that was accepted from it, before it is anybody's: locks what it has inherited. */
 int guard_accepted(int fd);

@@ -74,7 +74,17 @@ static int begin_to_listen(int fd, const struct as_endpoint *at)
 {
 	int r = guard_listening(fd, at);
 
-	return r == 0 && listen(fd, BACKLOG) < 0 ? -errno : r;
+	if (r == 1)
+		log_warn(
+			"this kernel lets no ordinary user guard a socket: an app that goes to "
+			"lengths can get at the host's network (--guard optional)");
+	if (r == -EPERM)
+		log_error("this kernel lets no ordinary user attach a filter to a socket, "
+			  "without "
+			  "which an app that goes to lengths could get at the host's network: "
+			  "start "
+			  "the daemon as root, or trust the apps and give --guard optional");
+	return r >= 0 && listen(fd, BACKLOG) < 0 ? -errno : r;
 }
 
 int remote_open(struct switch_ctx *sw, const struct as_endpoint *at)
