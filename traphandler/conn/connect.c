@@ -22,6 +22,7 @@
 #include "traphandler/conn/inside.h"
 #include "traphandler/conn/kept.h"
 #include "traphandler/conn/replace.h"
+#include "traphandler/remote/dial.h"
 #include "traphandler/conn/standin.h"
 #include "traphandler/service/registry.h"
 #include "traphandler/service/sockrec.h"
@@ -373,6 +374,25 @@ static void connect_native(struct trap *t, struct sock *s)
 	}
 }
 
+/* A connection with another node that a signal left to itself: *@ret_fd is the socket, which the kernel
+ * goes on to connect, or -1. 0, or the errno of one that cannot go on. */
+static int left_dial(struct trap *t, const struct sock *s, int *ret_fd)
+{
+	struct dial *d;
+	int r = 0;
+
+	*ret_fd = -1;
+	if (dial_take(t, s, NULL, &d) < 0 || d == NULL)
+		return 0;
+	if (!dial_is_ahead(d))
+		r = dial_outcome(t, d);
+	if (r == 0)
+		*ret_fd = dial_steal(d);
+	dial_free(d);
+	/* without its hello it is nobody's */
+	return r == -EINPROGRESS ? ETIMEDOUT : -r;
+}
+
 int connect_outcome(struct trap *t, struct sock *s)
 {
 	bool gave_up = backlog_gave_up(t->sw, sock_cookie(s->fd));
@@ -380,12 +400,20 @@ int connect_outcome(struct trap *t, struct sock *s)
 	uint32_t slot;
 	int fd, r;
 
-	if (!kept_has(t->sw, s->fd))
+	r = left_dial(t, s, &fd);
+	if (r > 0)
+		return r;
+	if (fd < 0 && !kept_has(t->sw, s->fd))
 		return gave_up ? ECONNREFUSED : 0;
 	/* another thread may connect it again meanwhile */
-	if (!pool_claim(t, sock_cookie(s->fd)))
+	if (!pool_claim(t, sock_cookie(s->fd))) {
+		cleanup_close(&fd);
 		return -EINPROGRESS;
-	fd = kept_take(t->sw, s->fd, NULL);
+	}
+	if (fd >= 0)
+		(void)replace_flags(s->fd, fd, O_NONBLOCK);
+	else
+		fd = kept_take(t->sw, s->fd, NULL);
 	if (fd < 0)
 		return 0;
 	r = replace_fd(t, trap_int(t, 0), s->fd, fd);

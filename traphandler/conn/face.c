@@ -234,6 +234,8 @@ void handle_ioctl(struct trap *t)
 		trap_reply_continue(t);
 	else if (request >= FIOSETOWN && request <= SIOCGPGRP)
 		trap_reply_continue(t); /* of the file, not of the protocol */
+	else if (request == SIOCOUTQNSD && s.domain != 0)
+		trap_reply_continue(t); /* TCP's own */
 	else if (request == SIOCGSTAMP_OLD || request == SIOCGSTAMPNS_OLD)
 		trap_reply_errno(t, ENOENT); /* no packet has come yet */
 	else

@@ -9,6 +9,18 @@
 #include <sys/time.h>
 #include <time.h>
 
+#ifndef TCP_RTO_MAX_MS
+#define TCP_RTO_MAX_MS 44 /* 6.15 */
+#endif
+#ifndef IP_MINTTL
+#define IP_MINTTL 21
+#endif
+#ifndef IPV6_MINHOPCOUNT
+#define IPV6_MINHOPCOUNT 73
+#endif
+#ifndef IPV6_AUTOFLOWLABEL
+#define IPV6_AUTOFLOWLABEL 70
+#endif
 #ifndef SO_BUF_LOCK
 #define SO_BUF_LOCK 72
 #endif
@@ -115,17 +127,29 @@ static const struct protocol_opt protocol_opts[INHERIT_PROTOCOL] = {
 	{ IPPROTO_IP, IP_TTL },
 	{ IPPROTO_IPV6, IPV6_TCLASS },
 	{ IPPROTO_IPV6, IPV6_UNICAST_HOPS },
+	{ IPPROTO_TCP, TCP_SYNCNT },
+	{ IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS },
+	{ IPPROTO_TCP, TCP_RTO_MAX_MS },
+	{ IPPROTO_IP, IP_MTU_DISCOVER },
+	{ IPPROTO_IP, IP_MINTTL },
+	{ IPPROTO_IP, IP_RECVTOS },
+	{ IPPROTO_IP, IP_RECVTTL },
+	{ IPPROTO_IP, IP_PKTINFO },
+	{ IPPROTO_IPV6, IPV6_MTU_DISCOVER },
+	{ IPPROTO_IPV6, IPV6_DONTFRAG },
+	{ IPPROTO_IPV6, IPV6_MINHOPCOUNT },
+	{ IPPROTO_IPV6, IPV6_RECVTCLASS },
+	{ IPPROTO_IPV6, IPV6_RECVHOPLIMIT },
+	{ IPPROTO_IPV6, IPV6_RECVPKTINFO },
 };
+_Static_assert(INHERIT_PROTOCOL <= 32, "one bit of protocol_set each");
 
 /* What else decides how a connection is made. */
 static const struct protocol_opt handshake_opts[] = {
 	{ IPPROTO_TCP, TCP_MAXSEG },
-	{ IPPROTO_TCP, TCP_SYNCNT },
 	{ IPPROTO_TCP, TCP_WINDOW_CLAMP },
 	{ IPPROTO_TCP, TCP_QUICKACK },
-	{ IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS },
-	{ IPPROTO_IP, IP_MTU_DISCOVER },
-	{ IPPROTO_IPV6, IPV6_MTU_DISCOVER },
+	{ IPPROTO_IPV6, IPV6_AUTOFLOWLABEL },
 };
 
 /* True if @from has it and @other's is another one: the value in @ret. */

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define INHERIT_OPTS	 10
-#define INHERIT_PROTOCOL 13
+#define INHERIT_PROTOCOL 27
 
 struct inherit {
 	pthread_mutex_t lock;

@@ -165,7 +165,10 @@ static bool shows_host(const struct sock *s, int level, int name)
 	if (level == SOL_SOCKET)
 		return name == SO_MARK || name == SO_NETNS_COOKIE || name == SO_BINDTODEVICE ||
 		       name == SO_BINDTOIFINDEX || name == SO_PEERNAME ||
+		       name == SO_LOCK_FILTER ||
 		       (name == SO_DOMAIN && s->domain != s->remote.face);
+	if (level == IPPROTO_TCP) /* that of fast open is ours; the SYN has real addresses */
+		return name == TCP_FASTOPEN_NO_COOKIE || name == TCP_SAVED_SYN;
 	if (level == IPPROTO_IP)
 		return name == IP_TRANSPARENT || name == IP_PKTOPTIONS || name == IP_OPTIONS ||
 		       name == IP_UNICAST_IF || name == IP_RECVERR || of_namespace(level, name);
@@ -261,6 +264,12 @@ static int get_connected(struct trap *t, const struct sock *s, int level, int na
 		anchor = anchor_of(t, s);
 		if (anchor >= 0)
 			source = anchor;
+	}
+	if (s->kind == SOCK_REMOTE && sock_face(s) == AF_INET6 && level == IPPROTO_IPV6 &&
+	    name == IPV6_MTU) {
+		level = IPPROTO_IP; /* the path's, whatever it is made of */
+		name = IP_MTU;
+		source = s->fd;
 	}
 	if (getsockopt(source, level, name, buf, len) < 0)
 		return own_errno();
@@ -373,11 +382,12 @@ void handle_getsockopt(struct trap *t)
 		sock_done(&s);
 		return;
 	}
-	if (level == SOL_SOCKET && name == SO_PEERNAME &&
-	    (s.kind == SOCK_CONNECTED || s.kind == SOCK_REMOTE))
+	if (level == SOL_SOCKET && name == SO_GET_FILTER &&
+	    (s.kind == SOCK_CARRIED || s.kind == SOCK_REMOTE))
+		end(t, give(t, NULL, 0)); /* the one it has is ours, and names the nodes */
+	else if (level == SOL_SOCKET && name == SO_PEERNAME &&
+		 (s.kind == SOCK_CONNECTED || s.kind == SOCK_REMOTE))
 		end(t, give_peer(t, &s));
-	else if (level == SOL_SOCKET && name == SO_GET_FILTER && s.kind == SOCK_REMOTE)
-		end(t, give(t, NULL, 0)); /* the guard's: it names the other node */
 	else if (is_tcp(&s, level, name) && !denied_to_read(level, name))
 		trap_reply_continue(t);
 	else if (of_namespace(level, name))

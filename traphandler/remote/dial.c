@@ -225,7 +225,7 @@ int dial_take(struct trap *t, const struct sock *s, const struct as_endpoint *de
 		(void)epoll_ctl(r->epoll_fd, EPOLL_CTL_DEL, d->fd, NULL);
 	pthread_mutex_unlock(&r->lock);
 	pthread_mutex_unlock(&t->sw->lock);
-	if (d != NULL &&
+	if (d != NULL && dest != NULL &&
 	    (d->dest.port != dest->port || !as_addr_eq(&d->dest.addr, &dest->addr))) {
 		dial_free(d);
 		d = NULL;

@@ -25,7 +25,7 @@
 
 struct dial; /* the worker's, between take or begin and park or free */
 
-/* What was tried before for the connect() of @s to @dest, or NULL. 0; -EALREADY: another call waits for
+/* What was tried before for the connect() of @s to @dest (NULL: wherever it goes), or NULL. 0; -EALREADY: another call waits for
  * it. */
 int dial_take(struct trap *t, const struct sock *s, const struct as_endpoint *dest,
 	      struct dial **ret);
