@@ -43,12 +43,17 @@ static int ask_once(const char *cmd, const char *socket_opt, const char *request
 {
 	struct ask ask;
 	json_t *answer = NULL;
+	json_int_t settle_ms;
 	int r = ask_open(&ask, cmd, socket_opt, request);
 
 	if (r == 0)
 		r = ask_answer(&ask, &answer);
+	settle_ms = json_integer_value(json_object_get(answer, "settle_ms"));
 	json_decref(answer);
 	ask_close(&ask);
+	/* when the command ends, the others know */
+	if (settle_ms > 0 && settle_ms <= 10000)
+		usleep((useconds_t)settle_ms * 1000);
 	return r < 0 ? CLI_FAILED : 0;
 }
 

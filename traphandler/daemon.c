@@ -394,6 +394,13 @@ static int set_up(struct daemon *d, struct adoption *a, bool *ret_adopting)
 	*ret_adopting = r != 0; /* also one that gives no answer has apps to keep */
 	if (r < 0)
 		return say("the holder of an earlier daemon", r);
+	if (*ret_adopting && d->cfg->embedded && a->old.h->node_id != 0) {
+		snprintf(said, sizeof(said),
+			 "this host's daemon, a node of a cluster, has ended and its apps wait "
+			 "for it: start it again");
+		log_error("%s", said);
+		return -EBUSY;
+	}
 	if (geteuid() != 0) {
 		r = privns_enter_user(*ret_adopting ? a->userns_fd : -1, &h->userns_fd);
 		if (r < 0)

@@ -28,7 +28,8 @@
  *      "refused", "bad_hellos" and "replays" (struct remote_stats). Of a daemon that is in no cluster, and for an app, there is
  *      one row: name, state, apps and version of this node.
  *   {"op":"drain", "app":7}, {"op":"undrain", "app":7}
- *      -> {"ok":true}; without "app" it is about the whole node: those it serves, and who comes.
+ *      -> {"ok":true, "settle_ms":500}; without "app" it is about the whole node: those it serves, and
+ *      who comes. After settle_ms the other nodes know, unless packets were lost; 0: there are none.
  *      An instance that drains gets no new connections from other apps.
  *   {"op":"leave"}
  *      -> {"ok":true}; this node says good-bye to its cluster and knows nobody from then on; its next

@@ -97,6 +97,13 @@ for k in {2..5}; do
 	wait_for "host $k to say what host 1 says" same "$k"
 done
 
+check "networks whose names have the same hash do not meet"
+app_on 1 other --ip 10.0.0.20 --network n512789 -- "$TCP" serve 80 other
+wait_service 2 10.0.0.20 80
+assert_eq "other=1" "$(run_on 2 --network n512789 -- "$TCP" count 10.0.0.20 80 1)"
+assert_eq "connect-ECONNREFUSED=1" "$(run_on 3 --network n749192 -- "$TCP" count 10.0.0.20 80 1)"
+stop other
+
 check "an instance that ends is forgotten everywhere, and clients go to the other"
 stop five
 wait_all_services 10.0.0.10 80 1

@@ -99,31 +99,65 @@ static void on_rejected(void *ctx, const struct as_endpoint *from, int error)
 
 /* ---- disk ---- */
 
-static void disk(struct cluster *c, int r, const char *err)
+static void tell_disk(struct cluster *c, int r, const char *err)
 {
 	if (r < 0 && !c->disk_failed)
 		log_error("%s; the node goes on without", err);
 	c->disk_failed = r < 0;
 }
 
-/* Where to look after the next start; written only if it is not what is there. */
-static void store_peers(struct cluster *c)
+/* libuv's pool, or the loop thread when that is idle: a disk takes longer than a probe may. */
+static void do_disk(uv_work_t *w)
 {
-	struct as_endpoint peers[STATEDIR_PEERS];
+	struct cluster *c = w->data;
+
+	c->disk.result = 0;
+	if (c->disk.generation != 0)
+		c->disk.result = statedir_set_generation(c->dir, c->disk.generation,
+							 c->disk.err, sizeof(c->disk.err));
+	if (c->disk.result == 0 && c->disk.n_peers > 0)
+		c->disk.result = statedir_set_peers(c->dir, c->disk.peers, c->disk.n_peers,
+						    c->disk.err, sizeof(c->disk.err));
+}
+
+static void save(struct cluster *c, bool wait);
+
+static void on_disk(uv_work_t *w, int status)
+{
+	struct cluster *c = w->data;
+
+	(void)status;
+	c->disk.busy = false;
+	tell_disk(c, c->disk.result, c->disk.err);
+	if (c->unsaved_generation != 0)
+		save(c, false);
+}
+
+/* Where to look after the next start, and a generation that had to be taken. Written only if it is
+ * not what is there. */
+static void save(struct cluster *c, bool wait)
+{
 	struct gossip_member m;
 	struct gossip *g;
-	char err[300] = "";
 	uint32_t it = 0;
-	size_t n = 0;
 
+	if (c->disk.busy)
+		return;
+	c->disk.generation = c->unsaved_generation;
+	c->unsaved_generation = 0;
+	c->disk.n_peers = 0;
 	g = gossip_uv_lock(c->gossip);
-	while (n < STATEDIR_PEERS && gossip_members(g, &it, &m)) {
+	while (c->disk.n_peers < STATEDIR_PEERS && gossip_members(g, &it, &m)) {
 		if (m.id != c->id && m.state != GOSSIP_LEFT)
-			peers[n++] = m.addr;
+			c->disk.peers[c->disk.n_peers++] = m.addr;
 	}
 	gossip_uv_unlock(c->gossip);
-	if (n > 0)
-		disk(c, statedir_set_peers(c->dir, peers, n, err, sizeof(err)), err);
+	c->disk.work.data = c;
+	c->disk.busy = true;
+	if (wait || uv_queue_work(&c->loop, &c->disk.work, do_disk, on_disk) < 0) {
+		do_disk(&c->disk.work);
+		on_disk(&c->disk.work, 0);
+	}
 }
 
 /* ---- looking for the others ---- */
@@ -199,7 +233,6 @@ static void say_good_bye(struct cluster *c)
 static void on_wake(uv_async_t *a)
 {
 	struct cluster *c = a->data;
-	char err[300] = "";
 	bool stopping, leave;
 	uint32_t generation;
 
@@ -209,8 +242,10 @@ static void on_wake(uv_async_t *a)
 	generation = c->new_generation;
 	c->new_generation = 0;
 	gossip_uv_unlock(c->gossip);
-	if (generation != 0)
-		disk(c, statedir_set_generation(c->dir, generation, err, sizeof(err)), err);
+	if (generation != 0) {
+		c->unsaved_generation = generation;
+		save(c, false);
+	}
 	pthread_mutex_lock(&c->queue_lock);
 	stopping = c->stopping;
 	leave = c->left && !c->gone;
@@ -222,7 +257,7 @@ static void on_wake(uv_async_t *a)
 	}
 	if (stopping && !uv_is_closing((uv_handle_t *)&c->housekeeping)) {
 		if (!c->gone)
-			store_peers(c);
+			save(c, true);
 		uv_close((uv_handle_t *)&c->housekeeping, NULL);
 		uv_close((uv_handle_t *)&c->deletions, NULL);
 		gossip_uv_close(c->gossip, on_closed, c);
@@ -241,7 +276,7 @@ static void on_housekeeping(uv_timer_t *t)
 	tell_alone(c);
 	if (c->ticks % SEEDS_EVERY == 0)
 		read_seeds(c);
-	store_peers(c);
+	save(c, false);
 }
 
 static void *run(void *arg)
@@ -298,7 +333,7 @@ static int open_state(struct cluster *c)
 	c->sw->st.h->statedir_fd = statedir_lock_fd(c->dir);
 	c->id = statedir_id(c->dir);
 	*err = '\0';
-	disk(c, statedir_next_generation(c->dir, &c->generation, err, sizeof(err)), err);
+	tell_disk(c, statedir_next_generation(c->dir, &c->generation, err, sizeof(err)), err);
 	return 0;
 }
 

@@ -33,9 +33,9 @@ int cluster_start(struct switch_ctx *sw, const struct daemon_config *cfg);
 /* Without a word to the others: a daemon that comes back soon is not missed. */
 void cluster_stop(struct switch_ctx *sw);
 
-/* Instances of @vip:@port of other nodes, at most @max, in no order. */
-unsigned cluster_find(struct switch_ctx *sw, uint32_t network, const struct as_addr *vip,
-		      uint16_t port, struct far *ret, unsigned max);
+/* Instances of @vip:@port of other nodes in the network of @client, at most @max, in no order. */
+unsigned cluster_find(struct switch_ctx *sw, const struct app *client,
+		      const struct as_addr *vip, uint16_t port, struct far *ret, unsigned max);
 /* Has this node not yet heard all that the others know? Then a service that is not found may be there. */
 bool cluster_is_joining(struct switch_ctx *sw);
 /* Has any app of another node this address? Also of a dead one: it is still no address of the outer world. */
@@ -76,7 +76,7 @@ void cluster_reload_keys(struct switch_ctx *sw);
 /* Says good-bye, and knows nobody from then on. 0, -ENOTCONN, -EALREADY. */
 int cluster_leave(struct switch_ctx *sw);
 /* For a command that wants its change to be known: how long that takes, at most, but for lost nodes. */
-#define CLUSTER_SETTLE_MS 1000
+#define CLUSTER_SETTLE_MS 500
 
 /* A listener of @app came, or its row changed, or it went; an app did. Under sw->lock. */
 void cluster_tell_listener(struct switch_ctx *sw, const struct listener *l, bool up);

@@ -54,6 +54,16 @@ struct cluster {
 	unsigned ticks;
 	struct change *held; /* deletions that wait, the earliest first */
 	bool met, told_alone, disk_failed;
+	uint32_t unsaved_generation; /* 0: none */
+	struct {
+		uv_work_t work;
+		bool busy; /* then the rest, and dir, are the other thread's */
+		uint32_t generation;
+		struct as_endpoint peers[STATEDIR_PEERS];
+		size_t n_peers;
+		char err[300];
+		int result;
+	} disk;
 	/* under queue_lock, which is taken after sw->lock, if both are */
 	pthread_mutex_t queue_lock;
 	struct change *first, **last;

@@ -364,12 +364,21 @@ static bool same_zone(const struct cluster *c, uint64_t node)
 	return n != NULL && strcmp(n->data.zone, c->cfg->zone) == 0;
 }
 
-unsigned cluster_find(struct switch_ctx *sw, uint32_t network, const struct as_addr *vip,
-		      uint16_t port, struct far *ret, unsigned max)
+/* Networks have a hash of their name for an id; of two with the same one only the name tells. */
+static bool is_of(const struct gossip_row *row, const char *network)
+{
+	struct service_data d;
+
+	return rowdata_get_service(row->data, row->data_len, &d) == 0 &&
+	       strcmp(d.network, network) == 0;
+}
+
+unsigned cluster_find(struct switch_ctx *sw, const struct app *client,
+		      const struct as_addr *vip, uint16_t port, struct far *ret, unsigned max)
 {
 	struct cluster *c = sw->cluster;
 	struct gossip_row key = {
-		.network = network, .vip = *vip, .proto = ROW_TCP, .port = port
+		.network = client->network_id, .vip = *vip, .proto = ROW_TCP, .port = port
 	};
 	struct gossip_row row;
 	struct gossip *g;
@@ -382,7 +391,8 @@ unsigned cluster_find(struct switch_ctx *sw, uint32_t network, const struct as_a
 	while (n < max && gossip_lookup(g, &key, &it, &row)) {
 		struct gossip_member m;
 
-		if (row.owner == c->id || gossip_member_of(g, row.owner, &m) < 0)
+		if (row.owner == c->id || gossip_member_of(g, row.owner, &m) < 0 ||
+		    !is_of(&row, client->network))
 			continue;
 		ret[n++] = (struct far){
 			.node = m.id,

@@ -4,6 +4,7 @@
  * uv_poll is used because libuv has no SOCK_SEQPACKET. */
 #include "traphandler/control/server.h"
 
+#include "traphandler/cluster/cluster.h"
 #include "traphandler/cluster/node.h"
 #include "traphandler/control/views.h"
 #include "traphandler/service/registry.h"
@@ -393,7 +394,10 @@ static void do_drain(struct client *c, const json_t *req, bool on)
 	else if (node_drain(c->server->sw, app, on, err, sizeof(err)) < 0)
 		refuse(c, err);
 	else
-		send_json(c, json_pack("{s:b}", "ok", 1), -1);
+		send_json(c,
+			  json_pack("{s:b,s:i}", "ok", 1, "settle_ms",
+				    c->server->sw->cluster != NULL ? CLUSTER_SETTLE_MS : 0),
+			  -1);
 }
 
 static void handle(struct client *c, const char *msg, size_t len)

@@ -377,7 +377,7 @@ static int remember(struct trap *t, const struct sock *s, const struct dial *d,
 		.local = *client,
 		.peer = *dest,
 		.face = (uint8_t)s->domain,
-		.unseen = non_blocking(s->fd),
+		.unseen = d->said && non_blocking(s->fd),
 		.node = d->to.node,
 		.app = d->to.app,
 		.network = t->app->network_id,
@@ -467,6 +467,9 @@ int dial_outcome(struct trap *t, struct dial *d)
 		dial_note_syn(remote_of(t), d->to.node, syn_was_repeated(d->fd));
 	d->said = true;
 	complete(d->fd);
+	pthread_mutex_lock(&remote_of(t)->lock);
+	passed_over_ok(&remote_of(t)->passed_over, key_of(&d->to));
+	pthread_mutex_unlock(&remote_of(t)->lock);
 	return 0;
 }
 

@@ -154,7 +154,7 @@ int service_lookup(struct switch_ctx *sw, struct app *client, const struct as_en
 		if (!app_drains(sw, ls[i]->app) || ls[i]->app == client)
 			all[n++].l = ls[i];
 	}
-	n_far = cluster_find(sw, key.network, &key.vip, key.port, far, FAR_MAX);
+	n_far = cluster_find(sw, client, &key.vip, key.port, far, FAR_MAX);
 	for (unsigned i = 0; i < n_far; i++) {
 		if (!far[i].draining)
 			all[n++] = (struct instance){ .far = far[i] };
