@@ -173,10 +173,12 @@ check_pure() {
 
 # run_ctest BUILD ARGS…: the log stays in $T/ctest.BUILD.
 run_ctest() {
-	local b=$1 status t
+	local b=$1 status t long=()
 	shift
-	APPSWITCH=$ROOT/$b/appswitch ctest --test-dir "$b" --output-on-failure --timeout 900 \
-		--no-tests=error "$@" 2>&1 | tee "$T/ctest.$b"
+	[ $MODE = full ] || long=(-LE '^full$')
+	# two at a time; those that judge by time are alone (RUN_SERIAL)
+	APPSWITCH=$ROOT/$b/appswitch ctest --test-dir "$b" -j 2 --output-on-failure --timeout 900 \
+		--no-tests=error "${long[@]}" "$@" 2>&1 | tee "$T/ctest.$b"
 	status=${PIPESTATUS[0]} # errexit is off in what step calls
 	# The feature is there if the kernel tests ran: then nothing that needs traps may skip.
 	if grep -qE 'kernel\.notify(\.user)? \.+ +Passed' "$T/ctest.$b"; then
