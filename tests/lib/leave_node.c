@@ -81,17 +81,17 @@ static void call_unspec(int fd)
 {
 	struct sockaddr any = { .sa_family = AF_UNSPEC };
 
-	connect(fd, &any, sizeof(any));
+	(void)connect(fd, &any, sizeof(any));
 }
 
 static void call_connect(int fd)
 {
-	connect(fd, (struct sockaddr *)&target, sizeof(target));
+	(void)connect(fd, (struct sockaddr *)&target, sizeof(target));
 }
 
 static void call_bind(int fd)
 {
-	bind(fd, (struct sockaddr *)&own, sizeof(own));
+	(void)bind(fd, (struct sockaddr *)&own, sizeof(own));
 }
 
 static void call_listen(int fd)
