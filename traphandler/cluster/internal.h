@@ -53,7 +53,8 @@ struct cluster {
 	/* the loop thread's */
 	unsigned ticks;
 	struct change *held; /* deletions that wait, the earliest first */
-	bool met, told_alone, disk_failed;
+	bool met, told_alone, disk_failed, node_told;
+	uint32_t apps_told; /* in the node's row */
 	uint32_t unsaved_generation; /* 0: none */
 	struct {
 		uv_work_t work;
@@ -86,7 +87,7 @@ void rows_tell_all(struct cluster *c);
 void rows_apply(struct cluster *c);
 /* Loop thread: deletions that have waited long enough. */
 void rows_apply_held(struct cluster *c);
-/* The row of the node itself, as it is now. Loop thread. */
+/* The row of the node itself, if it has changed. Loop thread. */
 void rows_put_node(struct cluster *c);
 /* Loop thread: counts of connections, for services that are balanced by them. */
 void rows_tell_counts(struct cluster *c);

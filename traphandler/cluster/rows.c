@@ -285,6 +285,11 @@ void rows_put_node(struct cluster *c)
 	pthread_mutex_lock(&c->sw->lock);
 	d.apps = c->sw->n_apps;
 	pthread_mutex_unlock(&c->sw->lock);
+	/* what is put is news, also if it says the same: nodes that have nothing new must agree */
+	if (c->node_told && d.apps == c->apps_told)
+		return;
+	c->node_told = true;
+	c->apps_told = d.apps;
 	snprintf(d.name, sizeof(d.name), "%s", c->cfg->node);
 	snprintf(d.zone, sizeof(d.zone), "%s", c->cfg->zone != NULL ? c->cfg->zone : "");
 	snprintf(d.version, sizeof(d.version), "%s", APPSWITCH_VERSION);
