@@ -54,7 +54,7 @@ struct cluster {
 	unsigned ticks;
 	struct change *held; /* deletions that wait, the earliest first */
 	bool met, told_alone, disk_failed, node_told;
-	uint32_t apps_told; /* in the node's row */
+	uint32_t apps_told;	     /* in the node's row */
 	uint32_t unsaved_generation; /* 0: none */
 	struct {
 		uv_work_t work;
